@@ -1,0 +1,1 @@
+//! serve mode's configuration

@@ -1,0 +1,184 @@
+//! Manifests as far as a registry has to understand them: what they are and what they refer to.
+//!
+//! The bytes received are what is stored and served; nothing here is ever serialised again.
+
+use serde::Deserialize;
+
+use super::{Digest, MediaType};
+
+/// A reference to content: media type, digest, and size in bytes (image-spec, "Content Descriptors").
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    #[serde(default)]
+    pub media_type: String,
+    pub digest: Digest,
+    pub size: u64,
+    #[serde(default)]
+    pub urls: Vec<String>,
+    #[serde(default)]
+    pub artifact_type: Option<String>,
+}
+
+impl Descriptor {
+    /// Foreign layers (Windows base images) are fetched from their URLs: the registry need not hold them.
+    pub fn is_foreign(&self) -> bool {
+        !self.urls.is_empty()
+            && (self.media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")
+                || self.media_type.starts_with("application/vnd.oci.image.layer.nondistributable."))
+    }
+}
+
+/// The two shapes that a manifest has, in OCI's form or Docker's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ManifestKind {
+    /// An image manifest: it refers to blobs.
+    Image { config: Descriptor, layers: Vec<Descriptor> },
+    /// An index (Docker: manifest list): it refers to manifests.
+    Index { manifests: Vec<Descriptor> },
+}
+
+/// A parsed manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    pub media_type: MediaType,
+    pub kind: ManifestKind,
+    /// What this manifest is about, if it is a referrer. It need not exist.
+    pub subject: Option<Descriptor>,
+    pub artifact_type: Option<String>,
+    pub annotations: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// Why a body is not a manifest that the registry takes.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("manifest media type {0:?} is not supported; push an OCI or Docker schema 2 manifest or index")]
+    UnsupportedMediaType(String),
+    #[error("manifest is not valid: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("manifest schemaVersion must be 2; schema 1 has been retired")]
+    SchemaVersion,
+    #[error("manifest mediaType {inside:?} differs from the Content-Type {outside:?}")]
+    MediaTypeMismatch { inside: String, outside: String },
+    #[error("an image manifest needs config and layers, an index needs manifests, and none has both")]
+    Shape,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    schema_version: Option<serde_json::Value>,
+    media_type: Option<String>,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<Descriptor>>,
+    subject: Option<Descriptor>,
+    artifact_type: Option<String>,
+    annotations: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Manifest {
+    /// Parses `content` as pushed with the media type `outside`.
+    ///
+    /// An index is told from an image by media type and by shape, and the two must agree: content that reads as one
+    /// thing to the registry and as another to a runtime is how CVE-2021-41190 worked.
+    pub fn parse(outside: &MediaType, content: &[u8]) -> Result<Self, ManifestError> {
+        let is_index = match outside.as_str() {
+            MediaType::OCI_INDEX | MediaType::DOCKER_LIST => true,
+            MediaType::OCI_MANIFEST | MediaType::DOCKER_MANIFEST => false,
+            other => return Err(ManifestError::UnsupportedMediaType(other.to_owned())),
+        };
+        let raw: Raw = serde_json::from_slice(content)?;
+        if raw.schema_version.as_ref().and_then(serde_json::Value::as_u64) != Some(2) {
+            return Err(ManifestError::SchemaVersion);
+        }
+        if let Some(inside) = raw.media_type.filter(|inside| inside != outside.as_str()) {
+            return Err(ManifestError::MediaTypeMismatch { inside, outside: outside.to_string() });
+        }
+        let kind = match (is_index, raw.config, raw.layers, raw.manifests) {
+            (false, Some(config), Some(layers), None) => ManifestKind::Image { config, layers },
+            (true, None, None, Some(manifests)) => ManifestKind::Index { manifests },
+            _ => return Err(ManifestError::Shape),
+        };
+        Ok(Self {
+            media_type: outside.clone(),
+            kind,
+            subject: raw.subject,
+            artifact_type: raw.artifact_type,
+            annotations: raw.annotations,
+        })
+    }
+
+    /// The blobs that must be in the repository before this manifest.
+    pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        let (config, layers) = match &self.kind {
+            ManifestKind::Image { config, layers } => (Some(config), layers.as_slice()),
+            ManifestKind::Index { .. } => (None, Default::default()),
+        };
+        config.into_iter().chain(layers).filter(|descriptor| !descriptor.is_foreign())
+    }
+
+    /// The manifests that this one lists.
+    pub fn manifests(&self) -> &[Descriptor] {
+        match &self.kind {
+            ManifestKind::Image { .. } => &[],
+            ManifestKind::Index { manifests } => manifests,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn parse(media_type: &str, content: &str) -> Result<Manifest, ManifestError> {
+        Manifest::parse(&media_type.parse().unwrap(), content.replace("DIGEST", DIGEST).as_bytes())
+    }
+
+    #[test]
+    fn an_image_names_its_blobs() {
+        let manifest = parse(
+            MediaType::OCI_MANIFEST,
+            r#"{"schemaVersion":2,"config":{"mediaType":"a/b","digest":"DIGEST","size":2},
+                "layers":[{"mediaType":"a/b","digest":"DIGEST","size":3},
+                {"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","digest":"DIGEST","size":4,"urls":["https://x"]}]}"#,
+        )
+        .unwrap();
+        assert_eq!(manifest.blobs().map(|blob| blob.size).collect::<Vec<_>>(), [2, 3]);
+        assert!(manifest.manifests().is_empty());
+    }
+
+    #[rstest]
+    #[case::null("null")]
+    #[case::empty_object("{}")]
+    #[case::array("[]")]
+    #[case::truncated(r#"{"schemaVersion":2"#)]
+    #[case::schema_1(r#"{"schemaVersion":1,"config":{"digest":"DIGEST","size":1},"layers":[]}"#)]
+    #[case::no_layers(r#"{"schemaVersion":2,"config":{"digest":"DIGEST","size":1}}"#)]
+    #[case::index_as_image(r#"{"schemaVersion":2,"manifests":[]}"#)]
+    #[case::both(r#"{"schemaVersion":2,"config":{"digest":"DIGEST","size":1},"layers":[],"manifests":[]}"#)]
+    #[case::bad_digest(r#"{"schemaVersion":2,"config":{"digest":"sha256:x","size":1},"layers":[]}"#)]
+    #[case::negative_size(r#"{"schemaVersion":2,"config":{"digest":"DIGEST","size":-1},"layers":[]}"#)]
+    #[case::other_media_type(
+        r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","config":{"digest":"DIGEST","size":1},"layers":[]}"#
+    )]
+    fn rejects(#[case] content: &str) {
+        assert!(parse(MediaType::OCI_MANIFEST, content).is_err());
+    }
+
+    #[test]
+    fn rejects_json_of_endless_depth() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let content = format!(r#"{{"schemaVersion":2,"annotations":{{"a":{deep}}}}}"#);
+        assert!(matches!(parse(MediaType::OCI_MANIFEST, &content), Err(ManifestError::Json(_))));
+    }
+
+    #[test]
+    fn rejects_schema_1_by_its_media_type() {
+        let error = parse("application/vnd.docker.distribution.manifest.v1+prettyjws", "{}").unwrap_err();
+        assert!(matches!(error, ManifestError::UnsupportedMediaType(_)));
+    }
+}
