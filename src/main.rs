@@ -1,1 +1,6 @@
-fn main(){}
+//! `landfast`: chooses a mode, nothing else.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {}

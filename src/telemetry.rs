@@ -1,1 +1,1 @@
-//! Logs, metrics, health.
+//! Logs, metrics and health: what both modes tell their operators.

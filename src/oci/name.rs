@@ -108,11 +108,7 @@ impl FromStr for Reference {
 
     /// A colon can't occur in a tag, so a text with one is meant as a digest.
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if text.contains(':') {
-            Ok(Reference::Digest(text.parse()?))
-        } else {
-            Ok(Reference::Tag(text.parse()?))
-        }
+        if text.contains(':') { Ok(Reference::Digest(text.parse()?)) } else { Ok(Reference::Tag(text.parse()?)) }
     }
 }
 

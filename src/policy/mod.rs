@@ -1,1 +1,22 @@
-//! See the design.
+//! Who may do what: pure decisions over values. No I/O, no clock (the time is an argument), no Kubernetes.
+//!
+//! [`compile`] makes a [`Snapshot`] from the custom resources; [`authorize`] asks it. The operator runs the same
+//! `compile` to write conditions, so what a status says and what a registry enforces can't differ.
+
+mod authorize;
+pub mod compile;
+mod credential;
+mod glob;
+mod identity;
+mod operation;
+mod snapshot;
+
+pub use authorize::{Decision, Denial, authorize};
+pub use compile::{Inputs, ObjectKey, Problem, Reason, compile};
+pub use credential::{CredentialClaims, CredentialError, KeyError, KeySet, SigningKey};
+pub use glob::Glob;
+pub use identity::{CredentialSubject, Identity};
+pub use operation::{Action, Operation};
+pub use snapshot::{
+    Grant, PolicyRule, ProjectEntry, PullGrant, RegistryFacts, RobotGrant, Role, Scope, Snapshot, Visibility,
+};

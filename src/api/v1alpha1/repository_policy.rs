@@ -1,0 +1,64 @@
+//! RepositoryPolicy: what holds for some of the repositories of a Project.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::{LocalReference, Visibility};
+
+/// What a RepositoryPolicy is to be.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "landfast.dev",
+    version = "v1alpha1",
+    kind = "RepositoryPolicy",
+    plural = "repositorypolicies",
+    namespaced,
+    status = "RepositoryPolicyStatus",
+    derive = "PartialEq",
+    shortname = "rpol",
+    category = "landfast",
+    cel,
+    doc = "What holds for some of the repositories of a Project. The most specific pattern wins; among equals the policy whose name comes first.",
+    printcolumn(name = "Project", type_ = "string", json_path = ".spec.projectRef.name"),
+    printcolumn(name = "Repositories", type_ = "string", json_path = ".spec.repositories"),
+    printcolumn(name = "Visibility", type_ = "string", json_path = ".spec.visibility"),
+    printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositoryPolicySpec {
+    /// The Project, in the same namespace, whose repositories this is about.
+    pub project_ref: LocalReference,
+
+    /// Repositories below the Project. `*` stands for any text inside of a path component, `**` for any number of
+    /// components.
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 1, max = 255), regex(pattern = r"^[a-z0-9*]([a-z0-9._*-]*(/[a-z0-9*][a-z0-9._*-]*)*)$"))
+    )]
+    pub repositories: Vec<String>,
+
+    /// Who may pull besides the members. Default: as the Project says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visibility: Option<Visibility>,
+
+    /// What these repositories are for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub description: Option<String>,
+}
+
+/// What a RepositoryPolicy is now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositoryPolicyStatus {
+    /// Generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Accepted`: the policy is in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,212 @@
+//! The decision on one operation. The whole permission matrix is here.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::snapshot::relative_to;
+use super::{Action, Grant, Identity, Operation, ProjectEntry, Role, Scope, Snapshot, Visibility};
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Allow,
+    Deny(Denial),
+}
+
+/// Why not. Its text is for the client: it does not tell whether a repository exists that the client may not see.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    #[error("log in first")]
+    Anonymous,
+    #[error("the credential has been revoked or has expired; get a new one")]
+    Revoked,
+    #[error("{identity} may not {} {repository}", .action.scope_name())]
+    NotPermitted { identity: String, action: Action, repository: String },
+    #[error("no Project owns the path of {repository}; create one whose path is a prefix of it")]
+    NoProject { repository: String },
+}
+
+/// Whether `identity` may do `operation` at the time `now`. Everything that is not allowed here is denied.
+pub fn authorize(snapshot: &Snapshot, identity: &Identity, operation: &Operation, now: Timestamp) -> Decision {
+    let Some(grant) = snapshot.grant_of(identity, now) else { return Decision::Deny(Denial::Revoked) };
+    let repository = &operation.repository;
+    let allowed = match snapshot.project_of(repository) {
+        None if may_see_that_no_project_exists(grant, operation.action) => {
+            return Decision::Deny(Denial::NoProject { repository: repository.to_string() });
+        }
+        None => false,
+        Some(project) => {
+            let role = grant.and_then(|grant| role_in(grant, project, operation));
+            permits(project, role, identity, operation)
+        }
+    };
+    match (allowed, identity) {
+        (true, _) => Decision::Allow,
+        (false, Identity::Anonymous) => Decision::Deny(Denial::Anonymous),
+        (false, identity) => Decision::Deny(Denial::NotPermitted {
+            identity: identity.to_string(),
+            action: operation.action,
+            repository: repository.to_string(),
+        }),
+    }
+}
+
+/// The clearer message helps who may push somewhere, and tells a reader nothing about what exists.
+fn may_see_that_no_project_exists(grant: Option<&Grant>, action: Action) -> bool {
+    action == Action::Push && grant.is_some_and(|grant| grant.role >= Role::Developer)
+}
+
+/// The role that the grant gives in this repository.
+fn role_in(grant: &Grant, project: &ProjectEntry, operation: &Operation) -> Option<Role> {
+    let relative = match &grant.scope {
+        Scope::Registry => operation.repository.as_str(),
+        // Membership of an official project gives nothing: only the platform's team, members of the Registry, write.
+        Scope::Project(path) if *path == project.path && !project.official => relative_to(&operation.repository, path),
+        Scope::Project(_) => return None,
+    };
+    let covered = grant.repositories.is_empty() || grant.repositories.iter().any(|glob| glob.matches(relative));
+    covered.then_some(grant.role)
+}
+
+/// The permission matrix.
+fn permits(project: &ProjectEntry, role: Option<Role>, identity: &Identity, operation: &Operation) -> bool {
+    match operation.action {
+        Action::View | Action::Pull => {
+            role.is_some()
+                || project.official
+                || match project.visibility_of(&operation.repository) {
+                    Visibility::Private => false,
+                    Visibility::Internal => *identity != Identity::Anonymous,
+                    Visibility::Public => true,
+                }
+        }
+        Action::Push | Action::Delete => role >= Some(Role::Developer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{CredentialSubject, Glob, PolicyRule, RegistryFacts, RobotGrant};
+    use rstest::rstest;
+    use std::collections::HashMap;
+
+    fn project(path: &str, visibility: Visibility, official: bool) -> (String, ProjectEntry) {
+        (path.to_owned(), ProjectEntry { path: path.to_owned(), official, visibility, policies: vec![] })
+    }
+
+    fn robot(member: &str, scope: Scope, role: Role) -> (String, RobotGrant) {
+        let grant = Grant { scope, role, repositories: vec![], expires_at: None };
+        (member.to_owned(), RobotGrant { grant, robots: vec!["ci".to_owned()], generation: 1 })
+    }
+
+    fn snapshot() -> Snapshot {
+        let team = |role| (Scope::Project("team".to_owned()), role);
+        let (guest, developer, admin) = (team(Role::Guest), team(Role::Developer), team(Role::Admin));
+        Snapshot {
+            registry: RegistryFacts { uid: "r".to_owned(), name: "ns/main".to_owned(), token_ttl: 300 },
+            projects: HashMap::from([
+                project("team", Visibility::Private, false),
+                project("team/inner", Visibility::Private, false),
+                project("internal", Visibility::Internal, false),
+                project("public", Visibility::Public, false),
+                project("library", Visibility::Private, true),
+            ]),
+            robots: HashMap::from([
+                robot("guest", guest.0, guest.1),
+                robot("developer", developer.0, developer.1),
+                robot("admin", admin.0, admin.1),
+                robot("librarian", Scope::Project("library".to_owned()), Role::Admin),
+                robot("platform", Scope::Registry, Role::Developer),
+            ]),
+            pull_secrets: HashMap::new(),
+        }
+    }
+
+    fn who(member: &str) -> Identity {
+        if member == "anonymous" {
+            return Identity::Anonymous;
+        }
+        let (namespace, name) = ("ns".to_owned(), "ci".to_owned());
+        Identity::Credential(CredentialSubject::Robot { member: member.to_owned(), namespace, name, generation: 1 })
+    }
+
+    fn decide(snapshot: &Snapshot, identity: &Identity, action: Action, repository: &str) -> Decision {
+        let operation = Operation { action, repository: repository.parse().unwrap() };
+        authorize(snapshot, identity, &operation, Timestamp::UNIX_EPOCH)
+    }
+
+    /// Columns: pull, push, delete.
+    #[rstest]
+    #[case::private("team/app", "anonymous", [false, false, false])]
+    #[case::private("team/app", "guest", [true, false, false])]
+    #[case::private("team/app", "developer", [true, true, true])]
+    #[case::private("team/app", "admin", [true, true, true])]
+    #[case::private("team/app", "librarian", [false, false, false])]
+    #[case::private("team/app", "platform", [true, true, true])]
+    #[case::longest_path_owns("team/inner/app", "admin", [false, false, false])]
+    #[case::internal("internal/app", "anonymous", [false, false, false])]
+    #[case::internal("internal/app", "guest", [true, false, false])]
+    #[case::internal("internal/app", "developer", [true, false, false])]
+    #[case::public("public/app", "anonymous", [true, false, false])]
+    #[case::public("public/app", "admin", [true, false, false])]
+    #[case::official("library/app", "anonymous", [true, false, false])]
+    #[case::official("library/app", "librarian", [true, false, false])]
+    #[case::official("library/app", "platform", [true, true, true])]
+    #[case::no_project("nowhere/app", "platform", [false, false, false])]
+    #[case::project_path_is_no_repository("team", "admin", [false, false, false])]
+    fn matrix(#[case] repository: &str, #[case] member: &str, #[case] expected: [bool; 3]) {
+        let actual = [Action::Pull, Action::Push, Action::Delete]
+            .map(|action| decide(&snapshot(), &who(member), action, repository) == Decision::Allow);
+        assert_eq!(actual, expected, "{member} on {repository}");
+    }
+
+    #[test]
+    fn an_unknown_lower_or_expired_credential_is_revoked() {
+        let mut snapshot = snapshot();
+        let revoked = Decision::Deny(Denial::Revoked);
+        assert_eq!(decide(&snapshot, &who("nobody"), Action::Pull, "public/app"), revoked);
+        snapshot.robots.get_mut("guest").unwrap().generation = 2;
+        assert_eq!(decide(&snapshot, &who("guest"), Action::Pull, "team/app"), revoked);
+        snapshot.robots.get_mut("admin").unwrap().grant.expires_at = Some(Timestamp::UNIX_EPOCH);
+        assert_eq!(decide(&snapshot, &who("admin"), Action::Pull, "team/app"), revoked);
+        snapshot.robots.get_mut("developer").unwrap().robots.clear();
+        assert_eq!(decide(&snapshot, &who("developer"), Action::Pull, "team/app"), revoked);
+    }
+
+    #[test]
+    fn a_grant_for_some_repositories_covers_no_others() {
+        let mut snapshot = snapshot();
+        snapshot.robots.get_mut("developer").unwrap().grant.repositories = vec![Glob::new("app-*")];
+        assert_eq!(decide(&snapshot, &who("developer"), Action::Push, "team/app-1"), Decision::Allow);
+        assert_ne!(decide(&snapshot, &who("developer"), Action::Push, "team/other"), Decision::Allow);
+        assert_ne!(decide(&snapshot, &who("developer"), Action::Pull, "team/other"), Decision::Allow);
+    }
+
+    #[test]
+    fn the_most_specific_policy_sets_the_visibility() {
+        let mut snapshot = snapshot();
+        let rule = |name: &str, glob: &str, visibility| PolicyRule {
+            name: name.to_owned(),
+            repositories: vec![Glob::new(glob)],
+            visibility: Some(visibility),
+        };
+        snapshot.projects.get_mut("team").unwrap().policies = vec![
+            rule("wide", "**", Visibility::Public),
+            rule("narrow", "secret-*", Visibility::Private),
+            rule("a-tie", "app", Visibility::Public),
+            rule("b-tie", "app", Visibility::Private),
+        ];
+        let pull = |name| decide(&snapshot, &Identity::Anonymous, Action::Pull, name) == Decision::Allow;
+        assert!(pull("team/any"));
+        assert!(!pull("team/secret-1"));
+        assert!(pull("team/app"));
+    }
+
+    #[test]
+    fn only_a_writer_learns_that_a_project_is_missing() {
+        let denied = |who: &Identity| decide(&snapshot(), who, Action::Push, "nowhere/app");
+        assert!(matches!(denied(&who("developer")), Decision::Deny(Denial::NoProject { .. })));
+        assert!(matches!(denied(&who("guest")), Decision::Deny(Denial::NotPermitted { .. })));
+        assert!(matches!(denied(&Identity::Anonymous), Decision::Deny(Denial::Anonymous)));
+    }
+}

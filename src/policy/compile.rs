@@ -1,0 +1,304 @@
+//! From custom resources to a [`Snapshot`], and to what is wrong with them.
+//!
+//! The operator and the registry run the same code: the one writes the problems into conditions, the other enforces the
+//! snapshot. An object with a problem contributes nothing and harms no other.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::Glob;
+use super::snapshot::{self, Grant, PolicyRule, ProjectEntry, PullGrant, RegistryFacts, RobotGrant, Scope, Snapshot};
+use crate::api::v1alpha1::{self as api, Member, Project, Registry, RepositoryPolicy};
+use crate::oci::RepositoryName;
+
+const DEFAULT_TOKEN_TTL: u64 = 300;
+
+/// Everything that the policy of one Registry is made of. The lists may hold objects of other Registries too: they are
+/// passed over.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    pub registry: Arc<Registry>,
+    pub projects: Vec<Arc<Project>>,
+    pub policies: Vec<Arc<RepositoryPolicy>>,
+    pub members: Vec<Arc<Member>>,
+    /// Labels of the namespaces, by name; needed where a Registry selects namespaces by label.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// Which object a problem is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    pub kind: &'static str,
+    pub namespace: String,
+    pub name: String,
+}
+
+/// Why an object is not accepted: the `reason` of its condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    NamespaceNotAllowed,
+    OfficialNotAllowed,
+    PathConflict,
+    InvalidPath,
+    ProjectNotFound,
+    ProjectNotAccepted,
+}
+
+impl Reason {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Reason::NamespaceNotAllowed => "NamespaceNotAllowed",
+            Reason::OfficialNotAllowed => "OfficialNotAllowed",
+            Reason::PathConflict => "PathConflict",
+            Reason::InvalidPath => "InvalidPath",
+            Reason::ProjectNotFound => "ProjectNotFound",
+            Reason::ProjectNotAccepted => "ProjectNotAccepted",
+        }
+    }
+}
+
+/// What is wrong with an object, for the person who wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub object: ObjectKey,
+    pub reason: Reason,
+    pub message: String,
+}
+
+/// Compiles the policy of one Registry.
+pub fn compile(inputs: &Inputs) -> (Snapshot, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let projects = accept_projects(inputs, &mut problems);
+    let mut snapshot = Snapshot {
+        registry: registry_facts(&inputs.registry),
+        projects: HashMap::new(),
+        robots: HashMap::new(),
+        pull_secrets: HashMap::new(),
+    };
+    for project in projects.values() {
+        snapshot.projects.insert(project.path().to_owned(), project_entry(project));
+        snapshot.pull_secrets.insert(uid(&project.metadata), pull_grant(project));
+    }
+    for policy in &inputs.policies {
+        match find_project(inputs, &projects, "RepositoryPolicy", &policy.metadata, &policy.spec.project_ref.name) {
+            Lookup::Accepted(project) => {
+                if let Some(entry) = snapshot.projects.get_mut(project.path()) {
+                    entry.policies.push(policy_rule(policy));
+                }
+            }
+            Lookup::Problem(problem) => problems.push(problem),
+            Lookup::OtherRegistry => {}
+        }
+    }
+    for member in &inputs.members {
+        match scope_of(inputs, &projects, member) {
+            Ok(Some(scope)) => {
+                snapshot.robots.insert(uid(&member.metadata), robot_grant(member, scope));
+            }
+            Ok(None) => {}
+            Err(problem) => problems.push(problem),
+        }
+    }
+    (snapshot, problems)
+}
+
+type Metadata = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+type AcceptedProjects = BTreeMap<(String, String), Arc<Project>>;
+
+fn namespace(metadata: &Metadata) -> &str {
+    metadata.namespace.as_deref().unwrap_or_default()
+}
+
+fn name(metadata: &Metadata) -> &str {
+    metadata.name.as_deref().unwrap_or_default()
+}
+
+fn uid(metadata: &Metadata) -> String {
+    metadata.uid.clone().unwrap_or_default()
+}
+
+fn object_key(kind: &'static str, metadata: &Metadata) -> ObjectKey {
+    ObjectKey { kind, namespace: namespace(metadata).to_owned(), name: name(metadata).to_owned() }
+}
+
+fn registry_facts(registry: &Registry) -> RegistryFacts {
+    let ttl = registry.spec.authentication.token_ttl.as_ref().map(api::Duration::as_secs);
+    RegistryFacts {
+        uid: uid(&registry.metadata),
+        name: format!("{}/{}", namespace(&registry.metadata), name(&registry.metadata)),
+        token_ttl: ttl.unwrap_or(DEFAULT_TOKEN_TTL),
+    }
+}
+
+/// Whether the Project names this Registry.
+pub fn belongs_to(project: &Project, registry: &Registry) -> bool {
+    let reference = &project.spec.registry_ref;
+    let namespace_of_reference = reference.namespace.as_deref().unwrap_or(namespace(&project.metadata));
+    reference.name == name(&registry.metadata) && namespace_of_reference == namespace(&registry.metadata)
+}
+
+/// Age first, then namespace and name: the order in which Projects claim a path.
+fn claim_order(project: &Project) -> (Option<Timestamp>, String, String) {
+    let metadata = &project.metadata;
+    let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
+    (created, namespace(metadata).to_owned(), name(metadata).to_owned())
+}
+
+fn accept_projects(inputs: &Inputs, problems: &mut Vec<Problem>) -> AcceptedProjects {
+    let mut candidates: Vec<_> =
+        inputs.projects.iter().filter(|project| belongs_to(project, &inputs.registry)).collect();
+    candidates.sort_by_cached_key(|project| claim_order(project));
+    let mut owners: HashMap<&str, &Project> = HashMap::new();
+    let mut accepted = AcceptedProjects::new();
+    for project in candidates {
+        let refusal = refuse_project(inputs, project).or_else(|| {
+            let owner = owners.get(project.path())?;
+            let (namespace, name) = (namespace(&owner.metadata), name(&owner.metadata));
+            let message = format!(
+                "path {:?} belongs to the older Project {namespace}/{name}: choose another path",
+                project.path()
+            );
+            Some((Reason::PathConflict, message))
+        });
+        match refusal {
+            Some((reason, message)) => {
+                problems.push(Problem { object: object_key("Project", &project.metadata), reason, message });
+            }
+            None => {
+                owners.insert(project.path(), project);
+                let key = (namespace(&project.metadata).to_owned(), name(&project.metadata).to_owned());
+                accepted.insert(key, Arc::clone(project));
+            }
+        }
+    }
+    accepted
+}
+
+/// What is wrong with a Project, other Projects aside.
+fn refuse_project(inputs: &Inputs, project: &Project) -> Option<(Reason, String)> {
+    let registry = &inputs.registry;
+    let (own, candidate) = (namespace(&registry.metadata), namespace(&project.metadata));
+    let no_labels = BTreeMap::new();
+    let labels = inputs.namespaces.get(candidate).unwrap_or(&no_labels);
+    if !registry.spec.project_namespaces.contains(own, candidate, labels) {
+        let message = format!(
+            "Registry {own}/{} takes no Projects from namespace {candidate}: ask for it in its spec.projectNamespaces",
+            name(&registry.metadata)
+        );
+        return Some((Reason::NamespaceNotAllowed, message));
+    }
+    if project.spec.official && own != candidate {
+        let message = format!(
+            "an official Project must live in the namespace of its Registry, {own}: move it, or set official to false"
+        );
+        return Some((Reason::OfficialNotAllowed, message));
+    }
+    if let Err(error) = project.path().parse::<RepositoryName>() {
+        return Some((Reason::InvalidPath, format!("path {:?} can't be used: {error}", project.path())));
+    }
+    None
+}
+
+fn project_entry(project: &Project) -> ProjectEntry {
+    ProjectEntry {
+        path: project.path().to_owned(),
+        official: project.spec.official,
+        visibility: visibility(project.spec.visibility),
+        policies: Vec::new(),
+    }
+}
+
+fn pull_grant(project: &Project) -> PullGrant {
+    let settings = project.spec.pull_secrets.clone().unwrap_or_default();
+    let grant = Grant {
+        scope: Scope::Project(project.path().to_owned()),
+        // The API server refuses Admin; objects from elsewhere are held to the same bound.
+        role: role(settings.role).min(snapshot::Role::Developer),
+        repositories: Vec::new(),
+        expires_at: None,
+    };
+    PullGrant { grant, generation: settings.credential_generation }
+}
+
+fn policy_rule(policy: &RepositoryPolicy) -> PolicyRule {
+    PolicyRule {
+        name: name(&policy.metadata).to_owned(),
+        repositories: policy.spec.repositories.iter().map(|pattern| Glob::new(pattern)).collect(),
+        visibility: policy.spec.visibility.map(visibility),
+    }
+}
+
+fn robot_grant(member: &Member, scope: Scope) -> RobotGrant {
+    let grant = Grant {
+        scope,
+        role: role(member.spec.role),
+        repositories: member.spec.repositories.iter().map(|pattern| Glob::new(pattern)).collect(),
+        expires_at: member.spec.expires_at.as_ref().map(|time| time.0),
+    };
+    let robots = member.robots().map(|robot| robot.name.clone()).collect();
+    RobotGrant { grant, robots, generation: member.spec.credential_generation }
+}
+
+fn role(role: api::Role) -> snapshot::Role {
+    match role {
+        api::Role::Guest => snapshot::Role::Guest,
+        api::Role::Developer => snapshot::Role::Developer,
+        api::Role::Admin => snapshot::Role::Admin,
+    }
+}
+
+fn visibility(visibility: api::Visibility) -> snapshot::Visibility {
+    match visibility {
+        api::Visibility::Private => snapshot::Visibility::Private,
+        api::Visibility::Internal => snapshot::Visibility::Internal,
+        api::Visibility::Public => snapshot::Visibility::Public,
+    }
+}
+
+enum Lookup<'a> {
+    Accepted(&'a Project),
+    OtherRegistry,
+    Problem(Problem),
+}
+
+fn find_project<'a>(
+    inputs: &Inputs,
+    accepted: &'a AcceptedProjects,
+    kind: &'static str,
+    metadata: &Metadata,
+    project: &str,
+) -> Lookup<'a> {
+    let key = (namespace(metadata).to_owned(), project.to_owned());
+    if let Some(project) = accepted.get(&key) {
+        return Lookup::Accepted(project);
+    }
+    let is_meant =
+        |candidate: &&Arc<Project>| namespace(&candidate.metadata) == key.0 && name(&candidate.metadata) == key.1;
+    let (reason, message) = match inputs.projects.iter().find(is_meant) {
+        Some(project) if !belongs_to(project, &inputs.registry) => return Lookup::OtherRegistry,
+        Some(_) => (Reason::ProjectNotAccepted, format!("Project {project} is not accepted: see its conditions")),
+        None => {
+            let message =
+                format!("there is no Project {project} in namespace {}: create it, or correct projectRef", key.0);
+            (Reason::ProjectNotFound, message)
+        }
+    };
+    Lookup::Problem(Problem { object: object_key(kind, metadata), reason, message })
+}
+
+/// Where a Member's role holds; `None` if it is another Registry's Member.
+fn scope_of(inputs: &Inputs, accepted: &AcceptedProjects, member: &Member) -> Result<Option<Scope>, Problem> {
+    if let Some(registry) = &member.spec.registry_ref {
+        let metadata = &inputs.registry.metadata;
+        let is_ours = registry.name == name(metadata) && namespace(&member.metadata) == namespace(metadata);
+        return Ok(is_ours.then_some(Scope::Registry));
+    }
+    let Some(project) = &member.spec.project_ref else { return Ok(None) };
+    match find_project(inputs, accepted, "Member", &member.metadata, &project.name) {
+        Lookup::Accepted(project) => Ok(Some(Scope::Project(project.path().to_owned()))),
+        Lookup::OtherRegistry => Ok(None),
+        Lookup::Problem(problem) => Err(problem),
+    }
+}

@@ -1,0 +1,133 @@
+//! Patterns of repository names: `*` inside of a component, `**` for any number of components.
+
+use std::fmt;
+
+/// A compiled pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glob {
+    components: Vec<Component>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Component {
+    /// `**`
+    Any,
+    /// Text in which `*` stands for any text without a slash.
+    Pattern(String),
+}
+
+/// How narrow a pattern is: more literal characters first, then fewer wildcards. Greater is more specific.
+pub type Specificity = (usize, std::cmp::Reverse<usize>);
+
+impl Glob {
+    /// Every text is a pattern; one that no repository can have as its name just never matches.
+    pub fn new(pattern: &str) -> Self {
+        let component = |text: &str| match text {
+            "**" => Component::Any,
+            // A run of stars inside of a component means what one star does, and matches without back-tracking twice.
+            _ => Component::Pattern(text.split("**").collect::<Vec<_>>().join("*")),
+        };
+        Self { components: pattern.split('/').map(component).collect() }
+    }
+
+    pub fn matches(&self, name: &str) -> bool {
+        let components: Vec<&str> = name.split('/').collect();
+        matches_components(&self.components, &components)
+    }
+
+    pub fn specificity(&self) -> Specificity {
+        let text = self.to_string();
+        let stars = text.bytes().filter(|byte| *byte == b'*').count();
+        (text.len() - stars, std::cmp::Reverse(stars))
+    }
+}
+
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, component) in self.components.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "/" };
+            match component {
+                Component::Any => write!(f, "{separator}**")?,
+                Component::Pattern(text) => write!(f, "{separator}{text}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The usual two-pointer match: on a mismatch only the last wildcard is widened, so the time is bounded by the product
+/// of the lengths, whatever the pattern.
+fn matches_with_wildcard<P, T>(
+    pattern: &[P],
+    text: &[T],
+    is_wildcard: impl Fn(&P) -> bool,
+    equal: impl Fn(&P, &T) -> bool,
+) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut last_wildcard = None;
+    while t < text.len() {
+        if pattern.get(p).is_some_and(&is_wildcard) {
+            last_wildcard = Some((p, t));
+            p += 1;
+        } else if pattern.get(p).is_some_and(|item| equal(item, &text[t])) {
+            (p, t) = (p + 1, t + 1);
+        } else if let Some((wildcard, start)) = last_wildcard {
+            (p, t) = (wildcard + 1, start + 1);
+            last_wildcard = Some((wildcard, start + 1));
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(is_wildcard)
+}
+
+fn matches_components(pattern: &[Component], name: &[&str]) -> bool {
+    let is_any = |component: &Component| matches!(component, Component::Any);
+    matches_with_wildcard(pattern, name, is_any, |component, text| match component {
+        Component::Any => true,
+        Component::Pattern(pattern) => {
+            matches_with_wildcard(pattern.as_bytes(), text.as_bytes(), |byte| *byte == b'*', |a, b| a == b)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::literal("app", "app", true)]
+    #[case::other("app", "apps", false)]
+    #[case::star("base-*", "base-debian", true)]
+    #[case::star_stays_in_its_component("*", "a/b", false)]
+    #[case::star_in_the_middle("a*c*e", "abcde", true)]
+    #[case::double_star("**", "a/b/c", true)]
+    #[case::double_star_may_be_empty("a/**", "a", true)]
+    #[case::double_star_inside("a/**/z", "a/b/c/z", true)]
+    #[case::double_star_inside_needs_the_end("a/**/z", "a/b/c", false)]
+    #[case::run_of_stars("a***b", "axxb", true)]
+    fn matches(#[case] pattern: &str, #[case] name: &str, #[case] expected: bool) {
+        assert_eq!(Glob::new(pattern).matches(name), expected);
+    }
+
+    #[test]
+    fn literal_is_more_specific_than_pattern() {
+        let mut globs: Vec<Glob> = ["**", "app", "app-*", "app-*-*"].map(Glob::new).into();
+        globs.sort_by_key(|glob| std::cmp::Reverse(glob.specificity()));
+        assert_eq!(globs.iter().map(ToString::to_string).collect::<Vec<_>>(), ["app-*-*", "app-*", "app", "**"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_name_matches_itself_and_everything_matches_all(name in "[a-z]{1,5}(/[a-z]{1,5}){0,4}") {
+            proptest::prop_assert!(Glob::new(&name).matches(&name));
+            proptest::prop_assert!(Glob::new("**").matches(&name));
+        }
+
+        #[test]
+        fn never_panics_and_ends(pattern in "[a*/]{0,60}", name in "[a/]{0,60}") {
+            Glob::new(&pattern).matches(&name);
+        }
+    }
+}

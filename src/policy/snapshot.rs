@@ -1,0 +1,149 @@
+//! The compiled policy of one Registry: immutable, shared by every request, replaced whole.
+
+use std::collections::HashMap;
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::{CredentialSubject, Glob, Identity};
+use crate::oci::RepositoryName;
+
+/// What a member may do; a greater role includes the smaller ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    Guest,
+    Developer,
+    Admin,
+}
+
+/// Who may pull besides the members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visibility {
+    Private,
+    Internal,
+    Public,
+}
+
+/// What the data plane needs to know of its Registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryFacts {
+    /// UID of the Registry: the audience of its credentials and tokens.
+    pub uid: String,
+    /// `namespace/name`, for logs.
+    pub name: String,
+    /// Life of a token, in seconds.
+    pub token_ttl: u64,
+}
+
+/// Where a grant holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// In the Project with this path.
+    Project(String),
+    /// In the whole Registry.
+    Registry,
+}
+
+/// A role, somewhere, perhaps for some repositories only and for some time only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    pub scope: Scope,
+    pub role: Role,
+    /// Empty: all repositories. In a Project they are relative to its path.
+    pub repositories: Vec<Glob>,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A Member's grant to its robots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RobotGrant {
+    pub grant: Grant,
+    /// Names of the robots.
+    pub robots: Vec<String>,
+    /// Credentials of a lower generation are revoked.
+    pub generation: u32,
+}
+
+/// A Project's grant to its pull secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullGrant {
+    pub grant: Grant,
+    pub generation: u32,
+}
+
+/// What a RepositoryPolicy sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyRule {
+    pub name: String,
+    pub repositories: Vec<Glob>,
+    pub visibility: Option<Visibility>,
+}
+
+/// A Project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProjectEntry {
+    pub path: String,
+    pub official: bool,
+    pub visibility: Visibility,
+    /// In no particular order: the most specific pattern wins.
+    pub policies: Vec<PolicyRule>,
+}
+
+impl ProjectEntry {
+    /// Who may pull this repository besides the members.
+    pub fn visibility_of(&self, repository: &RepositoryName) -> Visibility {
+        let relative = relative_to(repository, &self.path);
+        let rules = self.policies.iter().filter_map(|policy| {
+            let visibility = policy.visibility?;
+            let matching = policy.repositories.iter().filter(|glob| glob.matches(relative));
+            let specificity = matching.map(Glob::specificity).max()?;
+            Some((specificity, std::cmp::Reverse(&policy.name), visibility))
+        });
+        rules
+            .max_by_key(|(specificity, name, _)| (*specificity, *name))
+            .map_or(self.visibility, |(.., visibility)| visibility)
+    }
+}
+
+/// The name of the repository below its Project.
+pub(super) fn relative_to<'a>(repository: &'a RepositoryName, path: &str) -> &'a str {
+    repository.as_str().strip_prefix(path).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default()
+}
+
+/// The policy of one Registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pub registry: RegistryFacts,
+    /// By path.
+    pub projects: HashMap<String, ProjectEntry>,
+    /// By UID of the Member.
+    pub robots: HashMap<String, RobotGrant>,
+    /// By UID of the Project.
+    pub pull_secrets: HashMap<String, PullGrant>,
+}
+
+impl Snapshot {
+    /// The Project that a repository belongs to: the one with the longest path that is a proper prefix.
+    pub fn project_of(&self, repository: &RepositoryName) -> Option<&ProjectEntry> {
+        repository.parents().find_map(|parent| self.projects.get(parent))
+    }
+
+    /// What this identity has been granted, or `None` if it is no longer valid: its Member or Project is gone, has
+    /// expired, or has revoked it.
+    ///
+    /// An anonymous client is valid and has no grant.
+    pub fn grant_of(&self, identity: &Identity, now: Timestamp) -> Option<Option<&Grant>> {
+        let Identity::Credential(subject) = identity else { return Some(None) };
+        let (grant, generation) = match subject {
+            CredentialSubject::Robot { member, name, .. } => {
+                let robot = self.robots.get(member)?;
+                robot.robots.contains(name).then_some((&robot.grant, robot.generation))?
+            }
+            CredentialSubject::PullSecret { project, .. } => {
+                let pull = self.pull_secrets.get(project)?;
+                (&pull.grant, pull.generation)
+            }
+        };
+        let expired = grant.expires_at.is_some_and(|end| end <= now);
+        (subject.generation() >= generation && !expired).then_some(Some(grant))
+    }
+}
