@@ -1,6 +1,10 @@
 //! `landfast`: chooses a mode, nothing else.
 
+mod cli;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+fn main() -> anyhow::Result<()> {
+    cli::run()
+}
