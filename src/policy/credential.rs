@@ -28,6 +28,8 @@ const CREDENTIAL_TYPE: &str = "landfast-credential+jwt";
 pub enum KeyError {
     #[error("signing key is not an Ed25519 private key in PKCS #8 PEM")]
     Malformed,
+    #[error("there is no key {}", KeySet::CURRENT_FILE)]
+    Missing,
 }
 
 /// Why a token is refused. None of these says more to a client than "not valid".
@@ -104,8 +106,25 @@ pub struct KeySet {
 }
 
 impl KeySet {
+    /// The name under which the signing key is kept, in a Secret or a folder. Every other `*.pem` is a previous key.
+    pub const CURRENT_FILE: &'static str = "signing.pem";
+
     pub fn new(current: SigningKey, previous: Vec<SigningKey>) -> Self {
         Self { current, previous }
+    }
+
+    /// Reads the keys of a Secret or a folder: file names with their contents.
+    pub fn from_files<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, KeyError> {
+        let (mut current, mut previous) = (None, Vec::new());
+        for (name, content) in files.into_iter().filter(|(name, _)| name.ends_with(".pem")) {
+            let key = SigningKey::from_pem(std::str::from_utf8(content).map_err(|_| KeyError::Malformed)?)?;
+            if name == Self::CURRENT_FILE {
+                current = Some(key);
+            } else {
+                previous.push(key);
+            }
+        }
+        Ok(Self { current: current.ok_or(KeyError::Missing)?, previous })
     }
 
     pub fn current(&self) -> &SigningKey {
@@ -210,6 +229,16 @@ mod tests {
         let rotated = KeySet::new(keys(2).current, vec![keys(1).current]);
         assert!(verify(&credential, &rotated, "registry", 99).is_ok());
         assert_ne!(claims().sign(&rotated).unwrap(), credential);
+    }
+
+    #[test]
+    fn reads_the_files_of_a_secret() {
+        let (old, new) = (keys(1).current, keys(2).current);
+        let files = [("old.pem", old.to_pem().as_bytes()), ("signing.pem", new.to_pem().as_bytes()), ("note", b"x")];
+        let read = KeySet::from_files(files).unwrap();
+        assert_eq!(read.current().id(), new.id());
+        assert!(read.verify::<CredentialClaims>(CREDENTIAL_TYPE, &claims().sign(&keys(1)).unwrap()).is_ok());
+        assert!(matches!(KeySet::from_files([files[0]]), Err(KeyError::Missing)));
     }
 
     #[test]

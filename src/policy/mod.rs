@@ -6,6 +6,7 @@
 mod authorize;
 pub mod compile;
 mod credential;
+mod docker_config;
 mod glob;
 mod identity;
 mod operation;
@@ -14,6 +15,7 @@ mod snapshot;
 pub use authorize::{Decision, Denial, authorize};
 pub use compile::{Inputs, ObjectKey, Problem, Reason, compile};
 pub use credential::{CredentialClaims, CredentialError, KeyError, KeySet, SigningKey};
+pub use docker_config::docker_config_json;
 pub use glob::Glob;
 pub use identity::{CredentialSubject, Identity};
 pub use operation::{Action, Operation};

@@ -3,6 +3,8 @@
 //! The operator and the registry run the same code: the one writes the problems into conditions, the other enforces the
 //! snapshot. An object with a problem contributes nothing and harms no other.
 
+pub mod claims;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -300,5 +302,142 @@ fn scope_of(inputs: &Inputs, accepted: &AcceptedProjects, member: &Member) -> Re
         Lookup::Accepted(project) => Ok(Some(Scope::Project(project.path().to_owned()))),
         Lookup::OtherRegistry => Ok(None),
         Lookup::Problem(problem) => Err(problem),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Action, CredentialSubject, Decision, Identity, Operation, authorize};
+    use serde::de::DeserializeOwned;
+
+    /// `object("Project ns/name 5", spec)` was created in second 5.
+    fn object<K: DeserializeOwned>(head: &str, spec: &str) -> Arc<K> {
+        let mut words = head.split([' ', '/']);
+        let (kind, namespace, name) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+        let created = words.next().unwrap_or("0");
+        let metadata = format!(
+            "{{name: {name}, namespace: {namespace}, uid: {namespace}-{name}, creationTimestamp: '1970-01-01T00:00:{created:0>2}Z'}}"
+        );
+        let yaml = format!("apiVersion: landfast.dev/v1alpha1\nkind: {kind}\nmetadata: {metadata}\nspec: {spec}");
+        Arc::new(serde_saphyr::from_str(&yaml).unwrap_or_else(|error| panic!("{yaml}: {error}")))
+    }
+
+    fn inputs(registry: &str) -> Inputs {
+        Inputs {
+            registry: object("Registry hub/main", registry),
+            projects: vec![],
+            policies: vec![],
+            members: vec![],
+            namespaces: BTreeMap::from([
+                ("team".to_owned(), BTreeMap::from([("images".to_owned(), "yes".to_owned())])),
+                ("stranger".to_owned(), BTreeMap::new()),
+            ]),
+        }
+    }
+
+    fn all() -> Inputs {
+        inputs("{storage: {emptyDir: {}}, projectNamespaces: {from: All}}")
+    }
+
+    fn problems(inputs: &Inputs) -> Vec<(String, Reason)> {
+        let (_, problems) = compile(inputs);
+        let text = |p: &Problem| format!("{} {}/{}", p.object.kind, p.object.namespace, p.object.name);
+        problems.iter().map(|problem| (text(problem), problem.reason)).collect()
+    }
+
+    const IN_MAIN: &str = "{registryRef: {name: main, namespace: hub}}";
+
+    #[test]
+    fn a_project_needs_its_namespace_allowed() {
+        let selector =
+            "{storage: {emptyDir: {}}, projectNamespaces: {from: Selector, selector: {matchLabels: {images: 'yes'}}}}";
+        let mut inputs = inputs(selector);
+        inputs.projects = vec![object("Project team/a", IN_MAIN), object("Project stranger/b", IN_MAIN)];
+        assert_eq!(problems(&inputs), [("Project stranger/b".to_owned(), Reason::NamespaceNotAllowed)]);
+        assert_eq!(compile(&inputs).0.projects.keys().collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn the_older_project_keeps_its_path() {
+        let path = "{registryRef: {name: main, namespace: hub}, path: shared}";
+        let mut inputs = all();
+        inputs.projects = vec![object("Project team/young 9", path), object("Project team/old 1", path)];
+        assert_eq!(problems(&inputs), [("Project team/young".to_owned(), Reason::PathConflict)]);
+        inputs.projects.pop();
+        assert_eq!(problems(&inputs), []);
+    }
+
+    #[test]
+    fn an_official_project_lives_with_its_registry() {
+        let official = "{registryRef: {name: main, namespace: hub}, official: true}";
+        let mut inputs = all();
+        inputs.projects = vec![object("Project hub/library", official), object("Project team/fake", official)];
+        assert_eq!(problems(&inputs), [("Project team/fake".to_owned(), Reason::OfficialNotAllowed)]);
+    }
+
+    #[test]
+    fn objects_of_other_registries_are_passed_over() {
+        let mut inputs = all();
+        inputs.projects = vec![object("Project team/a", "{registryRef: {name: main}}")];
+        inputs.members =
+            vec![object("Member team/m", "{projectRef: {name: a}, role: Guest, subjects: [{kind: Robot, name: ci}]}")];
+        let (snapshot, problems) = compile(&inputs);
+        assert_eq!((snapshot.projects.len(), snapshot.robots.len(), problems.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_refers_to_nothing_says_so() {
+        let mut inputs = all();
+        inputs.members = vec![object(
+            "Member team/m",
+            "{projectRef: {name: none}, role: Guest, subjects: [{kind: Robot, name: ci}]}",
+        )];
+        inputs.policies = vec![object("RepositoryPolicy team/p", "{projectRef: {name: none}, repositories: ['**']}")];
+        let expected =
+            ["RepositoryPolicy team/p", "Member team/m"].map(|text| (text.to_owned(), Reason::ProjectNotFound));
+        assert_eq!(problems(&inputs), expected);
+    }
+
+    #[test]
+    fn a_member_of_a_refused_project_gets_nothing() {
+        let mut inputs = inputs("{storage: {emptyDir: {}}}");
+        inputs.projects = vec![object("Project team/a", IN_MAIN)];
+        inputs.members =
+            vec![object("Member team/m", "{projectRef: {name: a}, role: Guest, subjects: [{kind: Robot, name: ci}]}")];
+        let (snapshot, problems) = compile(&inputs);
+        assert!(snapshot.robots.is_empty());
+        assert_eq!(problems.last().map(|problem| problem.reason), Some(Reason::ProjectNotAccepted));
+    }
+
+    #[test]
+    fn a_robot_pushes_and_a_pull_secret_pulls() {
+        let mut inputs = all();
+        inputs.projects = vec![object("Project team/a", IN_MAIN)];
+        inputs.members = vec![object(
+            "Member team/m",
+            "{projectRef: {name: a}, role: Developer, subjects: [{kind: Robot, name: ci}]}",
+        )];
+        let (snapshot, _) = compile(&inputs);
+        let robot = Identity::Credential(CredentialSubject::Robot {
+            member: "team-m".to_owned(),
+            namespace: "team".to_owned(),
+            name: "ci".to_owned(),
+            generation: 0,
+        });
+        let pull_secret = Identity::Credential(CredentialSubject::PullSecret {
+            project: "team-a".to_owned(),
+            namespace: "team".to_owned(),
+            name: "a".to_owned(),
+            generation: 0,
+        });
+        let decide = |identity: &Identity, action| {
+            let operation = Operation { action, repository: "a/app".parse().unwrap() };
+            authorize(&snapshot, identity, &operation, Timestamp::UNIX_EPOCH) == Decision::Allow
+        };
+        assert!(decide(&robot, Action::Push));
+        assert!(decide(&pull_secret, Action::Pull));
+        assert!(!decide(&pull_secret, Action::Push));
+        assert!(!decide(&Identity::Anonymous, Action::Pull));
     }
 }

@@ -1,0 +1,141 @@
+//! What the credentials of robots and pull secrets say.
+//!
+//! Every time in the claims is derived from the object, so that the same object gives the same credential until its
+//! rotation period is over: a period starts at a whole number of periods after the object was created, and what is made
+//! in one works to the end of the next.
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::{Metadata, namespace, uid};
+use crate::api::v1alpha1::{Duration, Member, Project, Registry, Subject};
+use crate::policy::{CredentialClaims, CredentialSubject};
+
+const PULL_SECRET_ROTATION: u64 = 30 * 86_400;
+
+/// Claims, and when they should be replaced by new ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    pub claims: CredentialClaims,
+    pub renew_at: Option<Timestamp>,
+}
+
+/// The claims of a robot of a Member. `None` once the Member has expired.
+pub fn robot(registry: &Registry, member: &Member, robot: &Subject, now: Timestamp) -> Option<Issued> {
+    let end = member.spec.expires_at.as_ref().map(|time| time.0);
+    if end.is_some_and(|end| end <= now) {
+        return None;
+    }
+    let subject = CredentialSubject::Robot {
+        member: uid(&member.metadata),
+        namespace: namespace(&member.metadata).to_owned(),
+        name: robot.name.clone(),
+        generation: member.spec.credential_generation,
+    };
+    let rotation = member.spec.rotation.as_ref().map(Duration::as_secs);
+    Some(issue(registry, &member.metadata, subject, rotation, end, now))
+}
+
+/// The claims of a Project's pull secret in one namespace.
+pub fn pull_secret(registry: &Registry, project: &Project, target: &str, now: Timestamp) -> Issued {
+    let settings = project.spec.pull_secrets.clone().unwrap_or_default();
+    let subject = CredentialSubject::PullSecret {
+        project: uid(&project.metadata),
+        namespace: target.to_owned(),
+        name: project.metadata.name.clone().unwrap_or_default(),
+        generation: settings.credential_generation,
+    };
+    let rotation = settings.rotation.as_ref().map_or(PULL_SECRET_ROTATION, Duration::as_secs);
+    issue(registry, &project.metadata, subject, Some(rotation), None, now)
+}
+
+fn issue(
+    registry: &Registry,
+    metadata: &Metadata,
+    subject: CredentialSubject,
+    rotation: Option<u64>,
+    end: Option<Timestamp>,
+    now: Timestamp,
+) -> Issued {
+    let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let period = rotation.filter(|seconds| *seconds > 0).map(|seconds| SignedDuration::from_secs(seconds as i64));
+    // A clock that runs behind the API server's must not issue for a time before the object was there.
+    let periods = period.map_or(0, |period| (now.duration_since(created).as_secs() / period.as_secs()).max(0));
+    let plus = |count: i64| period.and_then(|period| created.checked_add(period.checked_mul(count as i32)?).ok());
+    let issued = plus(periods).unwrap_or(created);
+    let expiry = [plus(periods + 2), end].into_iter().flatten().min();
+    Issued {
+        claims: CredentialClaims {
+            aud: uid(&registry.metadata),
+            subject,
+            iat: issued.as_second(),
+            exp: expiry.map(Timestamp::as_second),
+        },
+        renew_at: [plus(periods + 1), end].into_iter().flatten().min(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400;
+
+    fn object<K: serde::de::DeserializeOwned>(kind: &str, spec: &str) -> K {
+        let metadata = "{name: ci, namespace: ns, uid: u, creationTimestamp: 1970-01-11T00:00:00Z}";
+        serde_saphyr::from_str(&format!(
+            "apiVersion: landfast.dev/v1alpha1\nkind: {kind}\nmetadata: {metadata}\nspec: {spec}"
+        ))
+        .unwrap()
+    }
+
+    fn registry() -> Registry {
+        object("Registry", "{storage: {emptyDir: {}}}")
+    }
+
+    fn at(days: i64) -> Timestamp {
+        Timestamp::from_second(days * DAY).unwrap()
+    }
+
+    fn issue_robot(spec: &str, day: i64) -> Option<Issued> {
+        let member: Member = object("Member", spec);
+        robot(&registry(), &member, &member.spec.subjects[0], at(day))
+    }
+
+    #[test]
+    fn without_rotation_a_robot_has_one_credential_for_ever() {
+        let spec = "{projectRef: {name: p}, role: Guest, subjects: [{kind: Robot, name: ci}]}";
+        let first = issue_robot(spec, 10).unwrap();
+        assert_eq!(issue_robot(spec, 10_000).unwrap(), first);
+        assert_eq!((first.claims.iat, first.claims.exp, first.renew_at), (10 * DAY, None, None));
+    }
+
+    #[test]
+    fn a_rotated_credential_outlives_its_period_by_one() {
+        let spec = "{projectRef: {name: p}, role: Guest, rotation: 7d, subjects: [{kind: Robot, name: ci}]}";
+        let first = issue_robot(spec, 12).unwrap();
+        assert_eq!(issue_robot(spec, 16).unwrap(), first, "the same period gives the same credential");
+        assert_eq!((first.claims.exp, first.renew_at), (Some(24 * DAY), Some(at(17))));
+        let second = issue_robot(spec, 17).unwrap();
+        assert_eq!((second.claims.iat, second.claims.exp), (17 * DAY, Some(31 * DAY)));
+    }
+
+    #[test]
+    fn a_member_that_expires_ends_its_credentials() {
+        let spec = "{projectRef: {name: p}, role: Guest, expiresAt: 1970-01-13T00:00:00Z, subjects: [{kind: Robot, name: ci}]}";
+        assert_eq!(issue_robot(spec, 11).unwrap().claims.exp, Some(12 * DAY));
+        assert_eq!(issue_robot(spec, 12), None);
+    }
+
+    #[test]
+    fn a_clock_behind_the_api_server_issues_the_first_credential() {
+        let spec = "{projectRef: {name: p}, role: Guest, rotation: 7d, subjects: [{kind: Robot, name: ci}]}";
+        assert_eq!(issue_robot(spec, 2).unwrap().claims.iat, 10 * DAY);
+    }
+
+    #[test]
+    fn pull_secrets_rotate_by_default() {
+        let project: Project = object("Project", "{registryRef: {name: main}}");
+        let issued = pull_secret(&registry(), &project, "other", at(10));
+        assert_eq!((issued.claims.exp, issued.renew_at), (Some(70 * DAY), Some(at(40))));
+    }
+}
