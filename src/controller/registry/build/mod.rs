@@ -1,0 +1,2 @@
+//! The objects that serve a Registry: pure builders, one file per kind.
+pub mod names;
