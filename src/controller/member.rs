@@ -114,7 +114,11 @@ fn accept(member: &Member, context: &Context, now: Timestamp) -> (Verdict, Optio
 }
 
 fn owner_reference(member: &Member) -> OwnerReference {
-    OwnerReference { controller: Some(true), block_owner_deletion: Some(true), ..member.owner_ref(&()).unwrap_or_default() }
+    OwnerReference {
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+        ..member.owner_ref(&()).unwrap_or_default()
+    }
 }
 
 async fn bring_in_place(

@@ -11,6 +11,7 @@
 
 mod apply;
 mod context;
+mod finalizer;
 pub mod lease;
 mod member;
 mod project;
@@ -27,8 +28,8 @@ use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 use tokio_util::sync::CancellationToken;
 
-pub use context::Settings;
 use context::Context;
+pub use context::Settings;
 use world::World;
 
 /// The field manager of everything that the operator applies.
@@ -55,10 +56,22 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
     synced();
     let world = Arc::clone(&context.world);
     tokio::join!(
-        queue::run(world.registries.clone(), queues.registries, Arc::clone(&context), shutdown.clone(), registry::reconcile::reconcile),
+        queue::run(
+            world.registries.clone(),
+            queues.registries,
+            Arc::clone(&context),
+            shutdown.clone(),
+            registry::reconcile::reconcile
+        ),
         queue::run(world.projects.clone(), queues.projects, Arc::clone(&context), shutdown.clone(), project::reconcile),
         queue::run(world.members.clone(), queues.members, Arc::clone(&context), shutdown.clone(), member::reconcile),
-        queue::run(world.policies.clone(), queues.policies, Arc::clone(&context), shutdown, repository_policy::reconcile),
+        queue::run(
+            world.policies.clone(),
+            queues.policies,
+            Arc::clone(&context),
+            shutdown,
+            repository_policy::reconcile
+        ),
     );
     drop(followers);
 }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::future::Future;
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,10 +30,10 @@ pub(super) async fn run<K, F>(
     mut requests: UnboundedReceiver<ObjectRef<K>>,
     context: Arc<Context>,
     shutdown: CancellationToken,
-    reconcile: impl Fn(Arc<K>, Arc<Context>) -> F + Clone + Send + 'static,
+    reconcile: impl Fn(Arc<K>, Arc<Context>) -> F + 'static,
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-    F: Future<Output = Result<Option<Duration>, ReconcileError>> + Send + 'static,
+    F: Future<Output = Result<Option<Duration>, ReconcileError>> + 'static,
 {
     let all = store.state().into_iter().map(|object| ObjectRef::from_obj(&*object)).collect::<Vec<_>>();
     let later = stream::poll_fn(move |task| requests.poll_recv(task));
@@ -52,7 +51,7 @@ pub(super) async fn run<K, F>(
             succeeded.forget(&key);
             Ok(Action::requeue(next.unwrap_or(RESYNC).min(RESYNC)))
         }
-        .boxed()
+        .boxed_local()
     };
     let retry = move |object: Arc<K>, error: &ReconcileError, _: Arc<Context>| {
         let key = ObjectRef::from_obj(&*object).to_string();

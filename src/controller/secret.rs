@@ -58,7 +58,11 @@ pub(super) struct Target<'a> {
 }
 
 /// Builds the Secret that holds a credential. Deterministic: same claims and keys, same Secret.
-pub(super) fn credential(target: Target<'_>, claims: &CredentialClaims, keys: &KeySet) -> Result<Secret, CredentialError> {
+pub(super) fn credential(
+    target: Target<'_>,
+    claims: &CredentialClaims,
+    keys: &KeySet,
+) -> Result<Secret, CredentialError> {
     let (username, password) = (claims.subject.username(), claims.sign(keys)?);
     let hosts = names::hosts(target.registry);
     let config = docker_config_json(hosts.iter().map(String::as_str), &username, &password);
@@ -67,5 +71,10 @@ pub(super) fn credential(target: Target<'_>, claims: &CredentialClaims, keys: &K
         data.insert("username".to_owned(), ByteString(username.into_bytes()));
         data.insert("password".to_owned(), ByteString(password.into_bytes()));
     }
-    Ok(Secret { metadata: target.metadata, type_: Some(DOCKER_CONFIG.to_owned()), data: Some(data), ..Secret::default() })
+    Ok(Secret {
+        metadata: target.metadata,
+        type_: Some(DOCKER_CONFIG.to_owned()),
+        data: Some(data),
+        ..Secret::default()
+    })
 }

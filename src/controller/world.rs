@@ -37,10 +37,10 @@ pub(super) struct World {
     compiled: Mutex<HashMap<ObjectRef<Registry>, (u64, Arc<Compiled>)>>,
 }
 
-/// The objects that we made: metadata, and of Deployments the status too.
+/// The objects that we made: metadata only, where nothing else is read.
 pub(super) struct Children {
     pub secrets: Store<PartialObjectMeta<Secret>>,
-    pub services: Store<PartialObjectMeta<Service>>,
+    pub services: Store<Service>,
     pub config_maps: Store<PartialObjectMeta<ConfigMap>>,
     pub claims: Store<PersistentVolumeClaim>,
     pub deployments: Store<Deployment>,
@@ -140,7 +140,7 @@ impl World {
         follow!(namespace_writer, follow_metadata, every(), |w, q, change| w.namespace_changed(&q, change));
         follow!(service_account_writer, follow_metadata, every(), |w, q, change| w.service_account_changed(&q, change));
         follow!(secret_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
-        follow!(service_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
+        follow!(service_writer, follow, ours(), |w, q, change| w.child_changed(&q, change));
         follow!(config_map_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
         follow!(claim_writer, follow, ours(), |w, q, change| w.child_changed(&q, change));
         follow!(deployment_writer, follow, ours(), |w, q, change| w.child_changed(&q, change));
@@ -235,7 +235,9 @@ impl World {
     fn registry_changed(&self, wake: &Wake, change: Change<'_, Registry>) {
         let Some(registry) = meant(change, "Registry") else { return };
         self.policy_may_have_changed();
-        if registry.metadata.deletion_timestamp.is_some() || self.registries.get(&ObjectRef::from_obj(registry)).is_none() {
+        if registry.metadata.deletion_timestamp.is_some()
+            || self.registries.get(&ObjectRef::from_obj(registry)).is_none()
+        {
             let key = ObjectRef::from_obj(registry);
             self.compiled.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         }
@@ -379,12 +381,8 @@ fn channels() -> (Wake, Queues) {
     let (project_sender, projects) = unbounded_channel();
     let (policy_sender, policies) = unbounded_channel();
     let (member_sender, members) = unbounded_channel();
-    let wake = Wake {
-        registries: registry_sender,
-        projects: project_sender,
-        policies: policy_sender,
-        members: member_sender,
-    };
+    let wake =
+        Wake { registries: registry_sender, projects: project_sender, policies: policy_sender, members: member_sender };
     (wake, Queues { registries, projects, policies, members })
 }
 

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::runtime::controller::Action;
-use kube::runtime::finalizer::{Event, finalizer};
+use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, ResourceExt as _};
 
 use super::apply::Owner;
 use super::context::{Context, ReconcileError};
+use super::finalizer;
 use super::registry::build::names;
 use super::status::{self, Verdict};
 use crate::api::v1alpha1::{ConditionType, Project, ProjectStatus, Registry};
@@ -23,29 +22,14 @@ use pull_secrets::Outcome;
 const FINALIZER: &str = "landfast.dev/pull-secrets";
 
 /// Brings the pull secrets of a Project in place and says so in its status.
-pub(super) async fn reconcile(project: Arc<Project>, context: Arc<Context>) -> Result<Option<Duration>, ReconcileError> {
-    let api: Api<Project> = Api::namespaced(context.client.clone(), &project.namespace().unwrap_or_default());
-    let next = Arc::new(std::sync::Mutex::new(None));
-    let remembered = Arc::clone(&next);
-    let work = |event| async move {
-        match event {
-            Event::Apply(project) => {
-                let delay = bring_in_place(&project, &context).await?;
-                *remembered.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = delay;
-            }
-            Event::Cleanup(project) => {
-                pull_secrets::remove_all(&project, &context).await?;
-            }
-        }
-        Ok::<_, ReconcileError>(Action::await_change())
-    };
-    match finalizer(&api, FINALIZER, project, work).await {
-        Ok(_) => Ok(*next.lock().unwrap_or_else(std::sync::PoisonError::into_inner)),
-        Err(kube::runtime::finalizer::Error::ApplyFailed(error) | kube::runtime::finalizer::Error::CleanupFailed(error)) => {
-            Err(error)
-        }
-        Err(error) => Err(ReconcileError::Finalizer(Box::new(error))),
-    }
+pub(super) async fn reconcile(
+    project: Arc<Project>,
+    context: Arc<Context>,
+) -> Result<Option<Duration>, ReconcileError> {
+    let context = &*context;
+    let work = |project: Arc<Project>| async move { bring_in_place(&project, context).await };
+    let cleanup = |project: Arc<Project>| async move { pull_secrets::remove_all(&project, context).await };
+    finalizer::under(FINALIZER, project, context, work, cleanup).await
 }
 
 pub(super) fn owner(project: &Project) -> Owner {

@@ -121,7 +121,8 @@ pub(super) async fn bring_in_place(
     let settings = project.spec.pull_secrets.clone().unwrap_or_default();
     let name = project.pull_secret_name();
 
-    remove_where(project, context, |namespace, secret| secret != name || !allowed.iter().any(|n| n == namespace)).await?;
+    remove_where(project, context, |namespace, secret| secret != name || !allowed.iter().any(|n| n == namespace))
+        .await?;
 
     let owner = &owner;
     let results = stream::iter(&allowed).map(|namespace| async move {
@@ -130,7 +131,9 @@ pub(super) async fn bring_in_place(
             Ok(_) => Ok((namespace, Some(renew_at))),
             Err(ApplyError::Foreign { .. }) => Ok((namespace, None)),
             // It was deleted between the look and the write.
-            Err(ApplyError::Api { source: kube::Error::Api(status), .. }) if is_going(&status) => Ok((namespace, Some(None))),
+            Err(ApplyError::Api { source: kube::Error::Api(status), .. }) if is_going(&status) => {
+                Ok((namespace, Some(None)))
+            }
             Err(error) => Err(ReconcileError::from(error)),
         }
     });
@@ -143,7 +146,8 @@ pub(super) async fn bring_in_place(
         };
         outcome.namespaces += 1;
         outcome.renew_at = [outcome.renew_at, renew_at].into_iter().flatten().min();
-        let retry = service_accounts::settle(project, context, namespace, &name, &settings.service_accounts, now).await?;
+        let retry =
+            service_accounts::settle(project, context, namespace, &name, &settings.service_accounts, now).await?;
         outcome.retry_at = [outcome.retry_at, retry].into_iter().flatten().min();
     }
     outcome.conflicts.sort();
@@ -182,7 +186,8 @@ mod tests {
     use super::*;
 
     fn object<K: serde::de::DeserializeOwned>(kind: &str, namespace: &str, spec: &str) -> K {
-        let metadata = format!("{{name: x, namespace: {namespace}, uid: u-{namespace}, creationTimestamp: 2026-01-01T00:00:00Z}}");
+        let metadata =
+            format!("{{name: x, namespace: {namespace}, uid: u-{namespace}, creationTimestamp: 2026-01-01T00:00:00Z}}");
         let yaml = format!("apiVersion: landfast.dev/v1alpha1\nkind: {kind}\nmetadata: {metadata}\nspec: {spec}");
         serde_saphyr::from_str(&yaml).unwrap()
     }
@@ -192,8 +197,10 @@ mod tests {
         let namespaces =
             BTreeMap::from([("hub", labels("x")), ("team", labels("a")), ("other", labels("a")), ("far", labels("b"))]);
         let namespaces = namespaces.into_iter().map(|(name, labels)| (name.to_owned(), labels)).collect();
-        let registry = object("Registry", "hub", &format!("{{storage: {{emptyDir: {{}}}}, pullSecretNamespaces: {registry}}}"));
-        let project = object("Project", "team", &format!("{{registryRef: {{name: x, namespace: hub}}, pullSecrets: {project}}}"));
+        let registry =
+            object("Registry", "hub", &format!("{{storage: {{emptyDir: {{}}}}, pullSecretNamespaces: {registry}}}"));
+        let project =
+            object("Project", "team", &format!("{{registryRef: {{name: x, namespace: hub}}, pullSecrets: {project}}}"));
         entitled(&project, &registry, &namespaces)
     }
 
@@ -214,9 +221,15 @@ mod tests {
         let keys = KeySet::new(crate::policy::SigningKey::from_seed(&[3; 32]).unwrap(), vec![]);
         let now: Timestamp = "2026-01-05T00:00:00Z".parse().unwrap();
         let (secret, renew_at) = build(&project, &registry, "app", &keys, now).unwrap();
-        assert_eq!(build(&project, &registry, "app", &keys, now + k8s_openapi::jiff::SignedDuration::from_hours(9)).unwrap().0, secret);
+        assert_eq!(
+            build(&project, &registry, "app", &keys, now + k8s_openapi::jiff::SignedDuration::from_hours(9)).unwrap().0,
+            secret
+        );
         assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/dockerconfigjson"));
-        assert_eq!(secret.data.as_ref().map(|data| data.keys().cloned().collect::<Vec<_>>()), Some(vec![".dockerconfigjson".to_owned()]));
+        assert_eq!(
+            secret.data.as_ref().map(|data| data.keys().cloned().collect::<Vec<_>>()),
+            Some(vec![".dockerconfigjson".to_owned()])
+        );
         assert_eq!(renew_at, Some("2026-01-31T00:00:00Z".parse().unwrap()));
     }
 }

@@ -1,4 +1,8 @@
-//! What a Registry becomes in its namespace: certificates, and the objects that serve it.
+//! Registry: what it becomes in its namespace, and whether that works.
 
 pub mod build;
 pub mod certificates;
+mod keys;
+mod readiness;
+pub(super) mod reconcile;
+mod tls;
