@@ -26,7 +26,7 @@ pub enum StorageError {
 
 impl StorageError {
     /// For `map_err`: names what was tried, and tells a full disk from other failures.
-    pub(super) fn io(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(in crate::registry) fn io(action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StorageError::OutOfSpace,
             _ => StorageError::Io { action, source },

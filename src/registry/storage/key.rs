@@ -12,7 +12,9 @@ const MAX_COMPONENT: usize = 255;
 pub enum KeyError {
     #[error("a key has 1 to {MAX_KEY} bytes")]
     Length,
-    #[error("{0:?} can't be a component of a key: 1 to {MAX_COMPONENT} printable ASCII characters, neither '.' nor '..'")]
+    #[error(
+        "{0:?} can't be a component of a key: 1 to {MAX_COMPONENT} printable ASCII characters, neither '.' nor '..'"
+    )]
     Component(String),
     #[error("a prefix is empty or ends with '/'")]
     OpenPrefix,

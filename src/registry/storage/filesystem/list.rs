@@ -37,7 +37,7 @@ impl Walk<'_> {
         let inside = self.after.and_then(|after| after.strip_prefix(prefix)).unwrap_or_default();
         let mut from = Bound::Included(inside.split_inclusive('/').next().unwrap_or_default().to_owned());
         loop {
-            let level = Level::read(folder, &from, self.limit - self.page.entries.len() + 1)?;
+            let level = Level::read(folder, &from, (self.limit - self.page.entries.len()).saturating_add(1))?;
             for name in &level.names {
                 self.add(folder, prefix, name)?;
                 if self.page.more {

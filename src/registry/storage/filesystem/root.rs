@@ -55,8 +55,7 @@ impl Root {
         let unusable = |source| OpenError::Unusable { path: folder.to_owned(), source };
         fs::create_dir_all(folder).map_err(unusable)?;
         let lock_path = folder.join("lock");
-        let lock =
-            File::options().create(true).append(true).open(&lock_path).map_err(unusable)?;
+        let lock = File::options().create(true).append(true).open(&lock_path).map_err(unusable)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(OpenError::Locked { path: folder.to_owned() }),
             other => other.map_err(|errno| unusable(errno.into()))?,

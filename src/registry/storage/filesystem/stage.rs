@@ -145,9 +145,7 @@ fn publish(Open { file, turn }: &Open, key: &Key) -> Result<(), StorageError> {
     file.sync_data().map_err(StorageError::io("sync a file"))?;
     match write::place(&turn.root, key, &path, file, &Condition::IfAbsent) {
         Ok(_) => Ok(()),
-        Err(StorageError::PreconditionFailed(_)) => {
-            fs::remove_file(&path).map_err(StorageError::io("remove a file"))
-        }
+        Err(StorageError::PreconditionFailed(_)) => fs::remove_file(&path).map_err(StorageError::io("remove a file")),
         Err(error) => Err(error),
     }
 }
