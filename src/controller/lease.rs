@@ -281,5 +281,4 @@ impl Drop for Held {
 }
 
 #[cfg(test)]
-#[path = "lease_tests.rs"]
 mod tests;
