@@ -199,6 +199,10 @@ impl LeaseElection {
             }
             let started = Instant::now();
             let left = (renewed + self.times.renew_deadline).saturating_duration_since(started);
+            if left.is_zero() {
+                tracing::error!(lease = self.name, "lease could not be renewed in time");
+                return None;
+            }
             match timeout(left, self.attempt()).await {
                 // Counted from before the request: others count from when they see its effect, which is later.
                 Ok(Ok(true)) => renewed = started,
@@ -207,10 +211,7 @@ impl LeaseElection {
                     return None;
                 }
                 Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "can't renew the lease"),
-                Err(_) => {
-                    tracing::error!(lease = self.name, "lease could not be renewed in time");
-                    return None;
-                }
+                Err(_) => tracing::warn!(lease = self.name, "API server doesn't answer about the lease"),
             }
         }
     }
@@ -280,5 +281,4 @@ impl Drop for Held {
 }
 
 #[cfg(test)]
-#[path = "lease_tests.rs"]
 mod tests;

@@ -61,7 +61,7 @@ fn strategy(storage: &Storage, replicas: i32) -> DeploymentStrategy {
     });
     // Both numbers are set, so that server-side apply owns and removes all of `rollingUpdate` when the type becomes
     // Recreate: what is left of it would be refused.
-    let rolling_update = shared.then(|| RollingUpdateDeployment {
+    let rolling_update = shared.then_some(RollingUpdateDeployment {
         max_surge: Some(IntOrString::Int(1)),
         max_unavailable: Some(IntOrString::Int(0)),
     });
