@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # The image that `make image` builds: the binary on a base with a C library, CA certificates and nothing to run besides.
 
-FROM rust:1.95-bookworm AS build
+FROM docker.io/library/rust:1.95-bookworm AS build
 WORKDIR /build
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/build/target \

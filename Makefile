@@ -16,10 +16,10 @@ DATA ?= ./data
 LISTEN ?= 127.0.0.1:5000
 HEALTH_LISTEN ?= 127.0.0.1:8081
 
-# For `make image`: its name, and what builds it.
+# For `make image`: its name, and what builds it: the first that works.
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 IMAGE ?= ghcr.io/landfast/landfast:$(VERSION)
-CONTAINER_ENGINE ?= $(shell for engine in docker podman buildah; do command -v $$engine && break; done)
+CONTAINER_ENGINE ?= $(shell for engine in docker podman buildah; do $$engine info &>/dev/null && echo $$engine && break; done)
 
 # For `make e2e`: more arguments of the tests, such as a name to choose one.
 E2E_ARGS ?=
