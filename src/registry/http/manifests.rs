@@ -17,7 +17,7 @@ use super::error::RequestError;
 use super::respond::{OCI_SUBJECT, about, is_known_to_client};
 use super::route::manifest_location;
 use crate::oci::{Digest, MAX_MANIFEST_BYTES, Manifest, MediaType, Reference, RepositoryName};
-use crate::registry::content::{ContentError, NewManifest};
+use crate::registry::content::NewManifest;
 
 pub async fn get(
     permitted: &Permitted<'_>,
@@ -46,25 +46,21 @@ pub async fn put(
 ) -> Result<Response<Body>, RequestError> {
     let bytes = receive(permitted, &mut body).await?;
     let manifest = Manifest::parse(&media_type(permitted.headers, &bytes)?, &bytes)?;
+    // Whether content has the digest that it is pushed under is checked where it is stored.
     let (tag, digest) = match reference {
-        Reference::Tag(tag) => (Some(tag), Digest::sha256(&bytes)),
-        Reference::Digest(expected) => {
-            let actual = Digest::of(expected.algorithm(), &bytes);
-            if actual != *expected {
-                return Err(ContentError::DigestMismatch { expected: expected.clone(), actual }.into());
-            }
-            (None, actual)
-        }
+        Reference::Tag(tag) => (Some(tag.clone()), Digest::sha256(&bytes)),
+        Reference::Digest(digest) => (None, digest.clone()),
     };
+    let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
     let pusher = permitted.caller.identity().to_string();
-    let (manifest, bytes, digest, now) = (&manifest, &bytes, &digest, SystemTime::from(permitted.now));
-    let new = NewManifest { tag, manifest, bytes, digest, pusher: &pusher, now };
+    let now = SystemTime::from(permitted.now);
+    let new = NewManifest { tag, manifest, bytes, digest: digest.clone(), pusher: pusher.clone(), now };
     let has_subject = permitted.shared.app.content.put_manifest(repository, new).await?;
     tracing::info!(target: "audit", event = "push", identity = pusher, %repository, %reference, %digest);
 
-    let mut response = about(StatusCode::CREATED, digest).header(LOCATION, manifest_location(repository, digest));
-    if let Some(subject) = manifest.subject.as_ref().filter(|_| has_subject) {
-        response = response.header(OCI_SUBJECT, subject.digest.as_str());
+    let mut response = about(StatusCode::CREATED, &digest).header(LOCATION, manifest_location(repository, &digest));
+    if let Some(subject) = subject.filter(|_| has_subject) {
+        response = response.header(OCI_SUBJECT, subject.as_str());
     }
     Ok(response.body(Body::empty())?)
 }
@@ -94,9 +90,7 @@ fn respond(
     if is_known_to_client(headers, digest) {
         return Ok(about(StatusCode::NOT_MODIFIED, digest).body(Body::empty())?);
     }
-    let response = about(StatusCode::OK, digest)
-        .header(CONTENT_TYPE, media_type.as_str())
-        .header(CONTENT_LENGTH, size);
+    let response = about(StatusCode::OK, digest).header(CONTENT_TYPE, media_type.as_str()).header(CONTENT_LENGTH, size);
     Ok(response.body(body)?)
 }
 
