@@ -7,8 +7,8 @@
 //! - What a method reports as done is durable, and nothing half-done is visible to readers: content comes before what
 //!   refers to it, the tag last.
 //! - Content is stored under a digest only after it was hashed: a client can't put other content under one.
-//! - Memory is bounded: bodies are streams, and only manifests and content up to [`SMALL_BODY`](body::SMALL_BODY)
-//!   are held as a whole.
+//! - Memory is bounded: bodies are streams, and only manifests and content of up to a few hundred KiB are held as
+//!   a whole.
 //!
 //! # Assumptions
 //! - One process changes a store at a time: a deletion of a manifest excludes pushes to the same repository by a lock
@@ -22,6 +22,7 @@ pub mod keys;
 mod manifests;
 mod records;
 mod referrers;
+mod sessions;
 mod tags;
 mod uploads;
 
@@ -37,12 +38,14 @@ use moka::sync::Cache;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::RwLock;
+use tracing::Instrument;
 
 pub use self::blobs::{Blob, BlobBody};
 pub use self::error::ContentError;
 pub use self::manifests::{ManifestStat, NewManifest, StoredManifest};
 pub use self::referrers::ReferrerDescriptor;
-pub use self::uploads::UploadId;
+use self::sessions::Turns;
+pub use self::sessions::UploadId;
 use crate::oci::{Hasher, RepositoryName};
 pub use crate::registry::storage::{BodyStream, ByteRange};
 use crate::registry::storage::{Condition, DeleteCondition, Entry, Key, ObjectStore, Prefix, StorageError};
@@ -63,6 +66,7 @@ pub struct Content {
     store: Arc<dyn ObjectStore>,
     /// The hash of what an upload holds, and the length for which it is right.
     hashers: Cache<UploadId, (Hasher, u64)>,
+    turns: Turns,
     /// Shared by pushes of manifests to a repository, taken alone by deletions: a tag that is being pushed must not
     /// come to point to a manifest that is being deleted.
     repository_locks: Arc<[RwLock<()>; REPOSITORY_LOCKS]>,
@@ -73,6 +77,7 @@ impl Content {
         Self {
             store,
             hashers: Cache::builder().max_capacity(MAX_HASHERS).time_to_idle(HASHER_IDLE).build(),
+            turns: Turns::default(),
             repository_locks: Arc::new(std::array::from_fn(|_| RwLock::default())),
         }
     }
@@ -87,7 +92,7 @@ impl Content {
         &self,
         work: impl FnOnce(Content) -> BoxFuture<'static, Result<T, ContentError>>,
     ) -> Result<T, ContentError> {
-        match tokio::spawn(work(self.clone())).await {
+        match tokio::spawn(work(self.clone()).in_current_span()).await {
             Ok(result) => result,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),

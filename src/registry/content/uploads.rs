@@ -1,7 +1,7 @@
-//! Upload sessions: a blob that arrives over several requests (distribution-spec, "Pushing a blob in chunks").
+//! Uploads: a blob that arrives over several requests (distribution-spec, "Pushing a blob in chunks").
 //!
 //! # Flow
-//! `start_upload` writes the session's record; the first `append_upload` creates a staged upload of the same id;
+//! `start_upload` begins a session (`sessions`); the first `append_upload` creates a staged upload of the same id;
 //! `finish_upload` checks the digest, publishes, links and forgets the session. A session that ends with its first
 //! request, as most do, never has a staged upload if the content is small.
 //!
@@ -10,43 +10,13 @@
 //!   much that is.
 //! - From the last look at the hash to the publication nobody else can write: the staged upload's writer is held.
 
-use std::collections::HashMap;
-use std::fmt;
-use std::str::FromStr;
-use std::time::{Duration, SystemTime};
-
 use futures::FutureExt;
 
 use super::blobs::check_digest;
 use super::body::{Body, hash_stream};
-use super::records::UploadRecord;
-use super::{BodyStream, Content, ContentError, PAGE, found, keys};
+use super::{BodyStream, Content, ContentError, UploadId, found, keys};
 use crate::oci::{Algorithm, Digest, Hasher, RepositoryName};
 use crate::registry::storage::{StageId, StageWriter, StorageError};
-
-/// Names an upload session. It can't be guessed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UploadId(StageId);
-
-impl fmt::Display for UploadId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for UploadId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for UploadId {
-    type Err = <StageId as FromStr>::Err;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
-    }
-}
 
 /// A staged upload that is being written to, with what is known of its hash.
 struct Filled {
@@ -55,12 +25,6 @@ struct Filled {
 }
 
 impl Content {
-    pub async fn start_upload(&self, repository: &RepositoryName) -> Result<UploadId, ContentError> {
-        let id = UploadId(StageId::random());
-        self.put_record(&keys::upload(&id), &UploadRecord { repository: repository.clone() }).await?;
-        Ok(id)
-    }
-
     /// How many bytes have arrived: where the next request has to go on.
     pub async fn upload_status(&self, repository: &RepositoryName, id: &UploadId) -> Result<u64, ContentError> {
         self.check_session(repository, id).await?;
@@ -81,6 +45,7 @@ impl Content {
         let (repository, id) = (repository.clone(), *id);
         self.detached(move |content| {
             async move {
+                let _turn = content.take_turn(&id)?;
                 content.check_session(&repository, &id).await?;
                 let offset = content.staged_len(&id).await?;
                 check_offset(at, offset)?;
@@ -107,6 +72,7 @@ impl Content {
         let (repository, id, digest) = (repository.clone(), *id, digest.clone());
         self.detached(move |content| {
             async move {
+                let _turn = content.take_turn(&id)?;
                 content.check_session(&repository, &id).await?;
                 let offset = content.staged_len(&id).await?;
                 check_offset(at, offset)?;
@@ -124,60 +90,9 @@ impl Content {
         .await
     }
 
-    pub async fn cancel_upload(&self, repository: &RepositoryName, id: &UploadId) -> Result<(), ContentError> {
-        self.check_session(repository, id).await?;
-        self.remove_session(id).await
-    }
-
-    /// Removes the sessions to which nothing has been added for `older_than`, and staged content without a session,
-    /// which a dead process left. Returns how many.
-    pub async fn remove_abandoned_uploads(&self, older_than: Duration, now: SystemTime) -> Result<usize, ContentError> {
-        let Some(limit) = now.checked_sub(older_than) else { return Ok(0) };
-        let stages = self.store.stage_list().await?;
-        let mut staged: HashMap<_, _> = stages.into_iter().map(|stage| (stage.id, stage.modified)).collect();
-        let mut removed = 0;
-        let mut after = None;
-        loop {
-            let (sessions, more) = self.list_objects(&keys::uploads(), after.as_ref(), PAGE).await?;
-            for session in &sessions {
-                let Some(id) = keys::upload_of(session) else { continue };
-                let Some(meta) = found(self.store.head(session).await)? else { continue };
-                let touched = staged.remove(&id.0).map_or(meta.modified, |staged| staged.max(meta.modified));
-                if touched < limit {
-                    removed += self.remove_unless_busy(&id).await?;
-                }
-            }
-            match sessions.into_iter().next_back() {
-                Some(last) if more => after = Some(last),
-                _ => break,
-            }
-        }
-        for (id, _) in staged.into_iter().filter(|(_, touched)| *touched < limit) {
-            removed += self.remove_unless_busy(&UploadId(id)).await?;
-        }
-        Ok(removed)
-    }
-
-    async fn remove_unless_busy(&self, id: &UploadId) -> Result<usize, ContentError> {
-        match self.remove_session(id).await {
-            Ok(()) => Ok(1),
-            Err(ContentError::UploadBusy) => Ok(0),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// A session belongs to one repository: to others it is unknown.
-    async fn check_session(&self, repository: &RepositoryName, id: &UploadId) -> Result<(), ContentError> {
-        let record: Option<UploadRecord> = self.read_record(&keys::upload(id)).await?;
-        match record {
-            Some(UploadRecord { repository: owner }) if owner == *repository => Ok(()),
-            _ => Err(ContentError::UploadUnknown),
-        }
-    }
-
     /// Nothing if the session has no staged upload yet.
     async fn staged_len(&self, id: &UploadId) -> Result<Option<u64>, ContentError> {
-        found(self.store.stage_len(&id.0).await)
+        found(self.store.stage_len(&id.stage()).await)
     }
 
     async fn complete(
@@ -193,7 +108,7 @@ impl Content {
             return self.store_small(digest, small).await;
         }
         let Filled { writer, hasher } = self.fill(id, offset, &mut body, digest.algorithm()).await?;
-        let actual = self.digest_of_stage(&id.0, digest.algorithm(), hasher).await?;
+        let actual = self.digest_of_stage(&id.stage(), digest.algorithm(), hasher).await?;
         check_digest(digest, actual)?;
         writer.publish(&keys::blob(digest)).await.map_err(stage_error)
     }
@@ -225,13 +140,13 @@ impl Content {
 
     async fn open_writer(&self, id: &UploadId, offset: Option<u64>) -> Result<Box<dyn StageWriter>, ContentError> {
         if offset.is_none() {
-            match self.store.stage_create(&id.0).await {
+            match self.store.stage_create(&id.stage()).await {
                 // Another request was faster; which of them goes on is decided below.
                 Ok(()) | Err(StorageError::PreconditionFailed(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        match self.store.stage_append(&id.0, offset.unwrap_or(0)).await {
+        match self.store.stage_append(&id.stage(), offset.unwrap_or(0)).await {
             Err(StorageError::PreconditionFailed(_)) => {
                 let expected = self.staged_len(id).await?.ok_or(ContentError::UploadUnknown)?;
                 Err(ContentError::OffsetMismatch { expected })
@@ -264,20 +179,6 @@ impl Content {
         Ok(hasher.finish())
     }
 
-    /// Removes a session whose outcome is decided. If that fails, it is removed later as abandoned.
-    async fn forget_session(&self, id: &UploadId) {
-        if let Err(error) = self.remove_session(id).await {
-            tracing::warn!(upload = %id, %error, "can't remove an upload session that has ended");
-        }
-    }
-
-    async fn remove_session(&self, id: &UploadId) -> Result<(), ContentError> {
-        self.discard_stage(&id.0).await?;
-        self.hashers.invalidate(id);
-        self.remove(&keys::upload(id)).await?;
-        Ok(())
-    }
-
     pub(super) async fn discard_stage(&self, id: &StageId) -> Result<(), ContentError> {
         match self.store.stage_abort(id).await {
             Ok(()) | Err(StorageError::NotFound(_)) => Ok(()),
@@ -294,7 +195,7 @@ fn check_offset(at: Option<u64>, offset: Option<u64>) -> Result<(), ContentError
     }
 }
 
-fn stage_error(error: StorageError) -> ContentError {
+pub(super) fn stage_error(error: StorageError) -> ContentError {
     match error {
         StorageError::Busy(_) => ContentError::UploadBusy,
         // Finished or cancelled by another request meanwhile.

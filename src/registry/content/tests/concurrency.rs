@@ -41,16 +41,19 @@ over_each_store! {
 
     async fn a_session_is_finished_by_one_of_many(fixture) {
         let (content, app) = (&fixture.content, repository("app"));
-        let id = content.start_upload(&app).await.unwrap();
-        content.append_upload(&app, &id, None, body(b"content")).await.unwrap();
-        let digest = Digest::sha256(b"content");
-        let finishes = (0..8).map(|_| content.finish_upload(&app, &id, None, body(b""), &digest));
-        let results = join_all(finishes).await;
-        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
-        for result in results {
-            assert!(matches!(result, Ok(()) | Err(ContentError::UploadBusy | ContentError::UploadUnknown)), "{result:?}");
+        for round in 0..30u8 {
+            let id = content.start_upload(&app).await.unwrap();
+            content.append_upload(&app, &id, None, body(&[round])).await.unwrap();
+            let digest = Digest::sha256(&[round]);
+            let finishes = (0..8).map(|_| content.finish_upload(&app, &id, None, body(b""), &digest));
+            let results = join_all(finishes).await;
+            assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+            for result in results {
+                let refused = matches!(result, Ok(()) | Err(ContentError::UploadBusy | ContentError::UploadUnknown));
+                assert!(refused, "{result:?}");
+            }
+            assert_eq!(read_blob(content, &app, &digest).await, [round]);
         }
-        assert_eq!(read_blob(content, &app, &digest).await, b"content");
     }
 
     /// Other content must not slip under a digest between the check and the publication.

@@ -103,6 +103,18 @@ over_each_store! {
         assert_eq!(read_blob(content, &app, &digest).await, b"first second");
     }
 
+    /// What one replica remembers of the hash is no longer right when another has written.
+    async fn two_replicas_take_turns_with_a_session(fixture) {
+        let (one, app) = (&fixture.content, repository("app"));
+        let two = Content::new(fixture.store.clone());
+        let id = one.start_upload(&app).await.unwrap();
+        one.append_upload(&app, &id, Some(0), body(b"a")).await.unwrap();
+        two.append_upload(&app, &id, Some(1), body(b"b")).await.unwrap();
+        one.append_upload(&app, &id, Some(2), body(b"c")).await.unwrap();
+        two.append_upload(&app, &id, Some(3), body(b"d")).await.unwrap();
+        one.finish_upload(&app, &id, Some(4), body(b"e"), &Digest::sha256(b"abcde")).await.unwrap();
+    }
+
     async fn a_session_belongs_to_one_repository(fixture) {
         let (content, app, other) = (&fixture.content, repository("app"), repository("other"));
         let id = content.start_upload(&app).await.unwrap();

@@ -10,7 +10,7 @@
 //!
 //! # Guarantees
 //! - A file appears under its final name by rename(2), after its content was synced; the folder is synced before the
-//!   caller hears of it, and so is every folder above that was made for it ([`root`]).
+//!   caller hears of it, and so is every folder above that was made for it.
 //! - Conditions are decided under a lock for the key: nobody else writes to the folder.
 //!
 //! # Assumptions
