@@ -45,9 +45,12 @@ pub(super) async fn run<K, F>(
     let succeeded = Arc::clone(&failures);
     let work = move |object: Arc<K>, context: Arc<Context>| {
         let key = ObjectRef::from_obj(&*object).to_string();
+        // Nothing can be made there any more; the object itself is deleted in a moment, and that is another event.
+        let in_vain = object.meta().deletion_timestamp.is_none()
+            && object.meta().namespace.as_deref().is_some_and(|name| context.world.is_terminating(name));
         let (succeeded, reconciled) = (Arc::clone(&succeeded), reconcile(object, context));
         async move {
-            let next = reconciled.await?;
+            let next = if in_vain { None } else { reconciled.await? };
             succeeded.forget(&key);
             Ok(Action::requeue(next.unwrap_or(RESYNC).min(RESYNC)))
         }
