@@ -70,6 +70,7 @@ where
         "status": wanted,
     });
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    context.metrics.wrote(&K::kind(&()));
     match api.patch_status(&object.name_any(), &parameters, &Patch::Apply(patch)).await {
         // It was deleted meanwhile, or made anew: there is nobody to tell.
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => return Ok(()),
