@@ -61,7 +61,9 @@ pub fn read(directory: &Path) -> Result<Inputs, ManifestsError> {
     };
     for path in files(directory).map_err(read_error(directory))? {
         let text = std::fs::read_to_string(&path).map_err(read_error(&path))?;
-        let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
+        // Only `true` and `false` are booleans (YAML 1.2): a name such as `n` or `no` stays a text.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options)
             .map_err(|source| ManifestsError::Yaml { path: path.clone(), source: Box::new(source) })?;
         for document in documents.into_iter().filter(|document| !document.is_null()) {
             let group =
