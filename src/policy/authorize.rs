@@ -50,9 +50,10 @@ pub fn authorize(snapshot: &Snapshot, identity: &Identity, operation: &Operation
     }
 }
 
-/// The clearer message helps who may push somewhere, and tells a reader nothing about what exists.
+/// The clearer message is for those who may see every project: to others, the difference between the two refusals would
+/// tell which private projects exist.
 fn may_see_that_no_project_exists(grant: Option<&Grant>, action: Action) -> bool {
-    action == Action::Push && grant.is_some_and(|grant| grant.role >= Role::Developer)
+    action == Action::Push && grant.is_some_and(|grant| grant.scope == Scope::Registry && grant.role >= Role::Developer)
 }
 
 /// The role that the grant gives in this repository.
@@ -203,9 +204,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_writer_learns_that_a_project_is_missing() {
+    fn only_a_writer_of_the_whole_registry_learns_that_a_project_is_missing() {
         let denied = |who: &Identity| decide(&snapshot(), who, Action::Push, "nowhere/app");
-        assert!(matches!(denied(&who("developer")), Decision::Deny(Denial::NoProject { .. })));
+        assert!(matches!(denied(&who("platform")), Decision::Deny(Denial::NoProject { .. })));
+        assert!(matches!(denied(&who("developer")), Decision::Deny(Denial::NotPermitted { .. })));
         assert!(matches!(denied(&who("guest")), Decision::Deny(Denial::NotPermitted { .. })));
         assert!(matches!(denied(&Identity::Anonymous), Decision::Deny(Denial::Anonymous)));
     }

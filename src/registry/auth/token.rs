@@ -117,7 +117,9 @@ pub struct TokenCache {
 impl Default for TokenCache {
     fn default() -> Self {
         let weight = |_: &CacheKey, claims: &Arc<AccessClaims>| {
-            let access = claims.access.iter().map(|access| access.name.as_str().len() + 96).sum::<usize>();
+            let actions = |access: &Access| access.actions.iter().map(|action| action.len() + 32).sum::<usize>();
+            let weight = |access: &Access| access.name.as_str().len() + 96 + actions(access);
+            let access = claims.access.iter().map(weight).sum::<usize>();
             u32::try_from(512 + access).unwrap_or(u32::MAX)
         };
         Self { verified: Cache::builder().max_capacity(CACHE_BYTES).weigher(weight).build() }

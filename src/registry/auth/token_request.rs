@@ -52,14 +52,17 @@ impl TokenRequest {
     /// `offline_token` is passed over: what `docker login` gets for it, it stores in place of the password, and is
     /// logged out when that ends. Without it, docker stores the password, and its end is the credential's.
     pub fn from_query(pairs: &[(String, String)]) -> Result<Self, TokenRequestError> {
-        let mut scopes = Vec::new();
+        let mut scopes: Vec<Scope> = Vec::new();
         let texts = pairs.iter().filter(|(name, _)| name == "scope").flat_map(|(_, value)| value.split(' '));
-        for text in texts.filter(|text| !text.is_empty()) {
-            if let Some(scope) = parse_scope(text)? {
-                scopes.push(scope);
-            }
-            if scopes.len() > MAX_SCOPES {
+        for (index, text) in texts.filter(|text| !text.is_empty()).enumerate() {
+            // Counted before they are merged: reading them is work too.
+            if index >= MAX_SCOPES {
                 return Err(TokenRequestError::TooManyScopes);
+            }
+            let Some(scope) = parse_scope(text)? else { continue };
+            match scopes.iter_mut().find(|known| known.repository == scope.repository) {
+                Some(known) => add_new(&mut known.actions, &scope.actions),
+                None => scopes.push(scope),
             }
         }
         Ok(Self { scopes })
@@ -99,12 +102,21 @@ fn parse_scope(text: &str) -> Result<Option<Scope>, TokenRequestError> {
     let mut wanted = Vec::new();
     for action in actions.split(',') {
         match action {
-            "*" => wanted.extend([Action::Pull, Action::Push, Action::Delete]),
+            "*" => add_new(&mut wanted, &[Action::Pull, Action::Push, Action::Delete]),
             // An action that the registry doesn't know can't be granted; the others can.
-            other => wanted.extend(Action::from_scope_name(other)),
+            other => add_new(&mut wanted, Action::from_scope_name(other).as_slice()),
         }
     }
     Ok(Some(Scope { repository, actions: wanted }))
+}
+
+/// Each action once: every one costs a decision, and a place in the token, and a scope may repeat it thousands of times.
+fn add_new(actions: &mut Vec<Action>, more: &[Action]) {
+    for action in more {
+        if !actions.contains(action) {
+            actions.push(*action);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -139,6 +151,14 @@ mod tests {
     #[case::host_in_name("repository:host:5000/a:pull")]
     fn rejects(#[case] scope: &str) {
         assert_eq!(request(&[scope]), Err(TokenRequestError::Scope));
+    }
+
+    #[test]
+    fn repeated_actions_and_repositories_count_once() {
+        let bomb = format!("repository:a:{}", ["*"; 1000].join(","));
+        let all = [Action::Pull, Action::Push, Action::Delete];
+        let expected = TokenRequest { scopes: vec![scope("a", &all)] };
+        assert_eq!(request(&["repository:a:pull", &bomb, "repository:a:push,push"]), Ok(expected));
     }
 
     #[test]

@@ -69,7 +69,8 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     let received = Arc::new(AtomicU64::new(0));
-    let awaits_continue = parts.headers.get(EXPECT).is_some_and(|value| value == "100-continue");
+    let awaits_continue =
+        parts.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let body = RequestBody::new(body, Arc::clone(&received)).awaiting_continue(awaits_continue);
     let route = Route::parse(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default());
     let route_name = route.as_ref().map_or("none", Route::name);
