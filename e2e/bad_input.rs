@@ -290,7 +290,7 @@ fn bad_storage_is_named_in_the_ready_condition() {
                 let ready = conditions.iter().find(|condition| condition["type"] == "Ready").ok_or("no condition")?;
                 let message = ready["message"].as_str().unwrap_or_default();
                 let right = ready["status"] == "False" && message.contains(culprit);
-                if right { Ok(println!("{ready}")) } else { Err(ready.to_string()) }
+                if right { Ok(()) } else { Err(ready.to_string()) }
             })
             .await;
         }

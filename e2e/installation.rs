@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use futures::FutureExt as _;
 use serde_json::Value;
 
-use crate::harness::{Cluster, Command, environment, operator, serial_test, test};
+use crate::harness::{Cluster, Command, environment, local_test, operator, serial_test};
 use crate::quickstart;
 
 fn helm(command: &[&str]) -> Command {
@@ -53,7 +53,7 @@ fn is_of_an_installation(label: &str) -> bool {
 
 #[test]
 fn helm_and_kustomize_install_the_same_objects() {
-    test(async |_: &Cluster| {
+    local_test(async || {
         let kustomize = objects(&operator::kustomized().await);
         let helm = objects(&helm(&["template"]).arg("--include-crds").run().await);
         assert_eq!(helm.keys().collect::<Vec<_>>(), kustomize.keys().collect::<Vec<_>>());

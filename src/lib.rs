@@ -7,3 +7,4 @@ pub mod oci;
 pub mod policy;
 pub mod registry;
 pub mod telemetry;
+pub mod watch;

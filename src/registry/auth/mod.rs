@@ -1,1 +1,26 @@
-//! See the design.
+//! Who is asking, and what their token lets them ask for: credentials, tokens, challenges.
+//!
+//! # Flow
+//! A request without credentials is answered with a [`challenge`] that names `/token`. There the client shows its
+//! credential ([`authenticate`]) and says what it wants ([`TokenRequest`]); it gets a short [token](token) for the part
+//! of that which the policy allows now. Each request then shows the token, and [`Caller::permit`] decides.
+//!
+//! # Guarantees
+//! - A token is only an upper bound: each request is decided by the policy of its own moment ([`Live`]), so that a
+//!   revocation works at once, whatever tokens are about.
+//! - Bad credentials are refused, never taken for none.
+//! - Nothing here logs or prints a credential or a token.
+
+pub mod authenticate;
+pub mod challenge;
+mod error;
+mod grant;
+mod live;
+pub mod token;
+mod token_request;
+
+pub use authenticate::{Authenticator, Caller, Credentials};
+pub use error::AuthError;
+pub use grant::{TokenResponse, issue};
+pub use live::{Live, Published};
+pub use token_request::{FormGrant, Scope, TokenForm, TokenRequest, TokenRequestError};

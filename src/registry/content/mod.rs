@@ -1,1 +1,189 @@
-//! See the design.
+//! What a registry keeps: blobs, uploads, manifests, tags, referrers and the catalogue, as objects in a store.
+//!
+//! [`Content`] is the whole of it; [`keys`] draws the layout. It decides nothing about who may do what: callers have
+//! authorized before they come here.
+//!
+//! # Guarantees
+//! - What a method reports as done is durable, and nothing half-done is visible to readers: content comes before what
+//!   refers to it, the tag last.
+//! - Content is stored under a digest only after it was hashed: a client can't put other content under one.
+//! - Memory is bounded: bodies are streams, and only manifests and content of up to a few hundred KiB are held as
+//!   a whole.
+//!
+//! # Assumptions
+//! - One process changes a store at a time: a deletion of a manifest excludes pushes to the same repository by a lock
+//!   in memory.
+
+mod blobs;
+mod body;
+mod catalogue;
+mod error;
+pub mod keys;
+mod manifests;
+mod records;
+mod referrers;
+mod sessions;
+mod tags;
+mod uploads;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use futures::future::BoxFuture;
+use moka::sync::Cache;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::RwLock;
+use tracing::Instrument;
+
+pub use self::blobs::{Blob, BlobBody};
+pub use self::error::ContentError;
+pub use self::manifests::{ManifestStat, NewManifest, StoredManifest};
+pub use self::referrers::ReferrerDescriptor;
+use self::sessions::Turns;
+pub use self::sessions::UploadId;
+use crate::oci::{Hasher, RepositoryName};
+pub use crate::registry::storage::{BodyStream, ByteRange};
+use crate::registry::storage::{Condition, DeleteCondition, Entry, Key, ObjectStore, Prefix, StorageError};
+
+/// Uploads whose hash is kept between requests. One that is forgotten is read again when it is finished.
+const MAX_HASHERS: u64 = 8192;
+const HASHER_IDLE: Duration = Duration::from_secs(60 * 60);
+/// Enough that repositories seldom wait for each other.
+const REPOSITORY_LOCKS: usize = 64;
+/// Small objects that one request reads at the same time.
+const CONCURRENT_READS: usize = 16;
+/// Entries that are asked for at once where all are wanted.
+const PAGE: usize = 1000;
+
+/// A registry's content. Clones share it.
+#[derive(Clone)]
+pub struct Content {
+    store: Arc<dyn ObjectStore>,
+    /// The hash of what an upload holds, and the length for which it is right.
+    hashers: Cache<UploadId, (Hasher, u64)>,
+    turns: Turns,
+    /// Shared by pushes of manifests to a repository, taken alone by deletions: a tag that is being pushed must not
+    /// come to point to a manifest that is being deleted.
+    repository_locks: Arc<[RwLock<()>; REPOSITORY_LOCKS]>,
+}
+
+impl Content {
+    pub fn new(store: Arc<dyn ObjectStore>) -> Self {
+        Self {
+            store,
+            hashers: Cache::builder().max_capacity(MAX_HASHERS).time_to_idle(HASHER_IDLE).build(),
+            turns: Turns::default(),
+            repository_locks: Arc::new(std::array::from_fn(|_| RwLock::default())),
+        }
+    }
+
+    fn repository_lock(&self, repository: &RepositoryName) -> &RwLock<()> {
+        let sum = repository.as_str().bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        &self.repository_locks[sum % REPOSITORY_LOCKS]
+    }
+
+    /// Does `work` to its end even if the caller goes away, so that a lost connection leaves nothing behind.
+    async fn detached<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Content) -> BoxFuture<'static, Result<T, ContentError>>,
+    ) -> Result<T, ContentError> {
+        match tokio::spawn(work(self.clone()).in_current_span()).await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(error) => {
+                    let source = std::io::Error::other(error);
+                    Err(StorageError::Io { action: "go on while the process ends", source }.into())
+                }
+            },
+        }
+    }
+
+    async fn exists(&self, key: &Key) -> Result<bool, ContentError> {
+        found(self.store.head(key).await).map(|meta| meta.is_some())
+    }
+
+    /// Whether any object lies below `prefix`.
+    async fn holds_any(&self, prefix: &Prefix) -> Result<bool, ContentError> {
+        Ok(!self.store.list(prefix, None, 1, false).await?.entries.is_empty())
+    }
+
+    /// Writes an object whose content is given by its key.
+    async fn put_if_absent(&self, key: &Key, content: bytes::Bytes) -> Result<(), ContentError> {
+        match self.store.put(key, content, Condition::IfAbsent).await {
+            Ok(_) | Err(StorageError::PreconditionFailed(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes an object, and says whether there was one.
+    async fn remove(&self, key: &Key) -> Result<bool, ContentError> {
+        found(self.store.delete(key, DeleteCondition::Always).await).map(|removed| removed.is_some())
+    }
+
+    async fn put_record(&self, key: &Key, record: &impl Serialize) -> Result<(), ContentError> {
+        let corrupt = |source| ContentError::Corrupt { key: key.clone(), source };
+        let content = serde_json::to_vec(record).map_err(corrupt)?;
+        self.store.put(key, content.into(), Condition::Always).await?;
+        Ok(())
+    }
+
+    async fn read_record<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, ContentError> {
+        let Some(content) = self.read_small(key).await? else { return Ok(None) };
+        let record = serde_json::from_slice(&content);
+        record.map(Some).map_err(|source| ContentError::Corrupt { key: key.clone(), source })
+    }
+
+    /// A whole object of which it is known that it is small.
+    async fn read_small(&self, key: &Key) -> Result<Option<bytes::Bytes>, ContentError> {
+        let Some(object) = found(self.store.get(key, None).await)? else { return Ok(None) };
+        let unreadable = |source| StorageError::Io { action: "read an object", source };
+        let mut pieces: Vec<_> = object.body.try_collect().await.map_err(unreadable)?;
+        Ok(Some(match pieces.len() {
+            1 => pieces.swap_remove(0),
+            _ => pieces.concat().into(),
+        }))
+    }
+
+    /// The objects below `prefix`, after `after`, at most `limit`, and whether there are more.
+    async fn list_objects(
+        &self,
+        prefix: &Prefix,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<(Vec<Key>, bool), ContentError> {
+        let page = self.store.list(prefix, after.map(Key::as_str), limit, true).await?;
+        let object = |entry| match entry {
+            Entry::Object(key) => Some(key),
+            Entry::Prefix(_) => None,
+        };
+        Ok((page.entries.into_iter().filter_map(object).collect(), page.more))
+    }
+
+    /// All objects right below `prefix`, after `after`.
+    async fn list_all(&self, prefix: &Prefix, after: Option<&Key>) -> Result<Vec<Key>, ContentError> {
+        let mut all = Vec::new();
+        loop {
+            let (keys, more) = self.list_objects(prefix, all.last().or(after), PAGE).await?;
+            let end = keys.is_empty() || !more;
+            all.extend(keys);
+            if end {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+/// Turns "not found" from an error into nothing.
+fn found<T>(result: Result<T, StorageError>) -> Result<Option<T>, ContentError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(StorageError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

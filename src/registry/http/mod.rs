@@ -1,1 +1,60 @@
-//! See the design.
+//! The distribution specification over HTTP: from a request to [`Content`] and back.
+//!
+//! # Flow
+//! [`server`] accepts connections; [`dispatch`] takes each request through the same steps: parse it once into a
+//! [`Route`], find out who is asking, decide on the route's operation, and only then hand it to one of the handlers.
+//! A handler parses no URL and decides about no permission (but for the source of a mount, where a refusal is no
+//! error). Whatever goes wrong becomes a response in [`error`], and nowhere else.
+
+mod blobs;
+mod body;
+mod catalog;
+mod catalog_cursor;
+mod dispatch;
+mod error;
+mod manifests;
+mod metrics;
+mod origin;
+mod percent;
+mod range;
+mod record;
+mod referrers;
+mod respond;
+pub mod route;
+pub mod server;
+mod tags;
+pub mod tls;
+mod tokens;
+mod uploads;
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+
+pub use self::dispatch::router;
+pub use self::metrics::HttpMetrics;
+pub use self::origin::{Connection, Scheme};
+pub use self::route::Route;
+pub use self::server::serve;
+pub use self::tls::{CertificateFiles, TlsError};
+use super::auth::Live;
+use super::content::Content;
+
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What the registry's HTTP side is made of.
+#[derive(Clone)]
+pub struct App {
+    pub content: Content,
+    pub live: Arc<Live>,
+    pub metrics: HttpMetrics,
+    pub clock: Clock,
+}
+
+impl App {
+    /// With the system's clock.
+    pub fn new(content: Content, live: Arc<Live>, metrics: HttpMetrics) -> Self {
+        Self { content, live, metrics, clock: Arc::new(Timestamp::now) }
+    }
+}

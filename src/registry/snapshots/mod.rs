@@ -1,1 +1,8 @@
-//! See the design.
+//! Where the policy comes from: the API server, or a folder of manifests. Both end in [`Live::publish`].
+//!
+//! Here, and nowhere else in the data plane, custom resources are seen.
+//!
+//! [`Live::publish`]: super::auth::Live::publish
+
+pub mod file;
+pub mod kube;

@@ -1,0 +1,91 @@
+# What one does with this repository. `make help` lists it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+# Build output and tools live outside of the clone, so that a second clone need not make them again.
+CACHE ?= $(or $(LANDFAST_CACHE),$(HOME)/.cache/landfast)
+export LANDFAST_CACHE := $(CACHE)
+CARGO_TARGET_DIR ?= $(CACHE)/target
+export CARGO_TARGET_DIR
+BINARY = $(CARGO_TARGET_DIR)/debug/landfast
+
+# For `make run`: the folder of the images, and the addresses.
+DATA ?= ./data
+LISTEN ?= 127.0.0.1:5000
+HEALTH_LISTEN ?= 127.0.0.1:8081
+
+# For `make image`: its name, and what builds it: the first that works.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
+IMAGE ?= ghcr.io/landfast/landfast:$(VERSION)
+CONTAINER_ENGINE ?= $(shell for engine in docker podman buildah; do $$engine info &>/dev/null && echo $$engine && break; done)
+
+# For `make e2e`: more arguments of the tests, such as a name to choose one.
+E2E_ARGS ?=
+
+.PHONY: help run test e2e lint bench crds manifests image tools fmt clean
+
+help: ## Print this
+	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Build, and serve a registry on localhost:5000 (LISTEN) with its data in ./data (DATA)
+	@cargo build --locked
+	@exec "$(BINARY)" serve --manifests config/samples/standalone --data "$(DATA)" --listen $(LISTEN) --health-listen $(HEALTH_LISTEN)
+
+test: ## Run all tests that need neither a cluster nor programs besides Rust
+	cargo test --locked
+
+# A target of its own besides `test = false` in Cargo.toml, because it needs what is made here: a cluster, and an image
+# of the binary on its nodes. A cluster of one's own (E2E_KUBECONFIG) has to be able to pull E2E_IMAGE.
+e2e: ## Run the end-to-end tests on E2E_KUBECONFIG, or on a cluster made for them (as root; KEEP=1 leaves it up)
+	@if [[ -n "$${E2E_KUBECONFIG:-}" ]]; then \
+	  : "$${E2E_IMAGE:?set it to an image of landfast that the cluster of E2E_KUBECONFIG can pull}"; \
+	  e2e/tools/install kubectl helm; \
+	  PATH="$$(e2e/tools/install --print-bin):$$PATH"; \
+	  export KUBECONFIG="$$E2E_KUBECONFIG" E2E_IMAGE; \
+	else \
+	  cargo build --locked; \
+	  [[ -n "$${KEEP:-}" ]] || trap e2e/cluster/down EXIT; \
+	  e2e/cluster/up; \
+	  . e2e/cluster/env.sh; \
+	  export E2E_IMAGE=landfast.test/landfast:e2e; \
+	  e2e/cluster/landfast-image "$(BINARY)" "$$E2E_CLUSTER_DIR/landfast.tar" "$$E2E_IMAGE"; \
+	  e2e/cluster/load-image "$$E2E_CLUSTER_DIR/landfast.tar"; \
+	fi; \
+	cargo test --locked --test e2e -- $(E2E_ARGS)
+
+# duplicated_attributes takes the columns that kube's derive is given for copies of each other.
+lint: ## Check format, lints, generated files, scripts, and what kustomize and Helm render
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings -A clippy::duplicated_attributes
+	@for script in $$(grep -rlI '^#!.*bash' .ci e2e) $$(find e2e -name '*.sh'); do bash -n "$$script"; done
+	@e2e/tools/install kubectl helm
+	PATH="$$(e2e/tools/install --print-bin):$$PATH" cargo test --locked --test crds --test packaging -- --include-ignored
+	@if command -v cargo-deny >/dev/null; then cargo deny --locked check bans licenses sources; \
+	else echo 'cargo deny: skipped, it is not installed and takes minutes to build (cargo install --locked cargo-deny)'; fi
+
+bench: ## Run the benchmarks
+	cargo bench --locked
+
+crds: ## Write crds/ from the API types
+	cargo run --locked --quiet -- crds --output crds
+
+manifests: crds ## Write all generated files: crds/, and the chart's copies of it and of the roles in config/rbac
+	rm -rf charts/landfast/files
+	mkdir -p charts/landfast/files/{crds,rbac}
+	cp crds/*.landfast.dev.yaml charts/landfast/files/crds/
+	cp config/rbac/*-role.yaml charts/landfast/files/rbac/
+
+image: ## Build the container image (IMAGE) with docker, podman or buildah
+	@[[ -n "$(CONTAINER_ENGINE)" ]] || { echo 'make image: install docker, podman or buildah' >&2; exit 1; }
+	$(CONTAINER_ENGINE) build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) .
+
+tools: ## Build and install what the end-to-end tests run on (as root)
+	e2e/tools/install
+
+fmt: ## Format the code
+	cargo fmt
+
+clean: ## Delete the build output; data, and tools in the cache, stay
+	cargo clean

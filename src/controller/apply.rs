@@ -1,0 +1,196 @@
+//! Writing objects: server-side, only what differs, and never over something that is not ours.
+//!
+//! # Guarantees
+//! - An object is written when its wanted form changes, or when somebody else has changed it; otherwise not.
+//! - An object of the wanted name that has another owner is left alone: [`ApplyError::Foreign`].
+
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::fmt::{self, Debug};
+use std::hash::{Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::{ClusterResourceScope, NamespaceResourceScope};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::FIELD_MANAGER;
+use super::world::{Child, World, owner_text};
+use crate::api::v1alpha1::{Member, Project, Registry};
+
+/// The label of everything that we make.
+pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The annotation that says for which object: `Project/<namespace>/<name>`.
+pub(super) const OWNER: &str = "landfast.dev/owner";
+
+/// Why an object could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApplyError {
+    #[error("{kind} {name} exists and is not landfast's: rename or delete it, or choose another name")]
+    Foreign { kind: String, name: String },
+    #[error("{kind} {name}: {source}")]
+    Api { kind: String, name: String, source: kube::Error },
+}
+
+/// For which object a child is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    Registry(ObjectRef<Registry>),
+    Project(ObjectRef<Project>),
+    Member(ObjectRef<Member>),
+}
+
+impl Owner {
+    /// What the annotation of a child says.
+    pub fn of(metadata: &ObjectMeta) -> Option<Self> {
+        let mut parts = owner_text(metadata)?.splitn(3, '/');
+        let (kind, namespace, name) = (parts.next()?, parts.next()?, parts.next()?);
+        match kind {
+            "Registry" => Some(Owner::Registry(ObjectRef::new(name).within(namespace))),
+            "Project" => Some(Owner::Project(ObjectRef::new(name).within(namespace))),
+            "Member" => Some(Owner::Member(ObjectRef::new(name).within(namespace))),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, namespace, name) = match self {
+            Owner::Registry(object) => ("Registry", &object.namespace, &object.name),
+            Owner::Project(object) => ("Project", &object.namespace, &object.name),
+            Owner::Member(object) => ("Member", &object.namespace, &object.name),
+        };
+        write!(f, "{kind}/{}/{name}", namespace.as_deref().unwrap_or_default())
+    }
+}
+
+/// Where an object lives, by its scope: cluster-scoped and namespaced kinds take different constructors.
+pub(super) trait Located: Resource<DynamicType = ()> + Sized {
+    fn api(client: &Client, namespace: Option<&str>) -> Api<Self>;
+}
+
+impl<K> Located for K
+where
+    K: Resource<DynamicType = ()> + Sized,
+    K::Scope: ScopeApi<K>,
+{
+    fn api(client: &Client, namespace: Option<&str>) -> Api<Self> {
+        K::Scope::api(client, namespace)
+    }
+}
+
+pub(super) trait ScopeApi<K> {
+    fn api(client: &Client, namespace: Option<&str>) -> Api<K>;
+}
+
+impl<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>> ScopeApi<K> for NamespaceResourceScope {
+    fn api(client: &Client, namespace: Option<&str>) -> Api<K> {
+        Api::namespaced(client.clone(), namespace.unwrap_or_default())
+    }
+}
+
+impl<K: Resource<DynamicType = (), Scope = ClusterResourceScope>> ScopeApi<K> for ClusterResourceScope {
+    fn api(client: &Client, _: Option<&str>) -> Api<K> {
+        Api::all(client.clone())
+    }
+}
+
+/// Remembers what was written, to write nothing twice.
+pub(super) struct Applier {
+    client: Client,
+    world: Arc<World>,
+    written: Mutex<HashMap<String, Written>>,
+}
+
+#[derive(Clone, Copy)]
+struct Written {
+    /// Of the wanted form.
+    hash: u64,
+    /// The object's resource version after it was written.
+    resource_version: u64,
+}
+
+impl Applier {
+    pub fn new(client: Client, world: Arc<World>) -> Self {
+        Self { client, world, written: Mutex::default() }
+    }
+
+    /// Makes the object on the server what `wanted` says, for `owner`. Returns it where a write was needed.
+    pub async fn apply<K>(&self, owner: &Owner, mut wanted: K) -> Result<Option<K>, ApplyError>
+    where
+        K: Child + Located + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        wanted.labels_mut().insert(MANAGED_BY.to_owned(), "landfast".to_owned());
+        wanted.annotations_mut().insert(OWNER.to_owned(), owner.to_string());
+        let (namespace, name) = (wanted.namespace(), wanted.name_any());
+        let key = format!("{}/{}/{name}", K::kind(&()), namespace.as_deref().unwrap_or_default());
+        let failed = |source| ApplyError::Api { kind: K::kind(&()).into_owned(), name: name.clone(), source };
+        let hash = hash_of(&wanted).map_err(|error| failed(kube::Error::SerdeError(error)))?;
+
+        let observed = K::observed(&self.world, namespace.as_deref(), &name);
+        if let (Some(observed), Some(written)) = (&observed, self.written(&key)) {
+            // The watch may lag behind our own write: an older version than the one we wrote is no change by others.
+            if written.hash == hash && resource_version(observed) <= written.resource_version {
+                return Ok(None);
+            }
+        }
+        let api = K::api(&self.client, namespace.as_deref());
+        let existing = match observed {
+            Some(observed) => Some(observed),
+            // What does not carry our label is not in the world; it may still be in the way.
+            None => api.get_metadata_opt(&name).await.map_err(failed)?.map(|object| object.metadata),
+        };
+        if let Some(existing) = existing {
+            if owner_text(&existing) != Some(&owner.to_string()) {
+                return Err(ApplyError::Foreign { kind: K::kind(&()).into_owned(), name });
+            }
+        }
+        wanted.meta_mut().managed_fields = None;
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let applied = api.patch(&name, &parameters, &Patch::Apply(&wanted)).await.map_err(failed)?;
+        let written = Written { hash, resource_version: resource_version(applied.meta()) };
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(key, written);
+        Ok(Some(applied))
+    }
+
+    /// Deletes an object of ours, if it is there.
+    pub async fn delete<K>(&self, owner: &Owner, namespace: Option<&str>, name: &str) -> Result<(), ApplyError>
+    where
+        K: Child + Located + Clone + Debug + DeserializeOwned,
+    {
+        let failed = |source| ApplyError::Api { kind: K::kind(&()).into_owned(), name: name.to_owned(), source };
+        let Some(observed) = K::observed(&self.world, namespace, name) else { return Ok(()) };
+        if owner_text(&observed) != Some(&owner.to_string()) || observed.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let preconditions = Preconditions { uid: observed.uid, resource_version: None };
+        let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        match K::api(&self.client, namespace).delete(name, &parameters).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+            result => drop(result.map_err(failed)?),
+        }
+        let key = format!("{}/{}/{name}", K::kind(&()), namespace.unwrap_or_default());
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        Ok(())
+    }
+
+    fn written(&self, key: &str) -> Option<Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    }
+}
+
+/// Resource versions are compared as numbers (KEP-5504); one that is none makes every comparison say "changed".
+fn resource_version(metadata: &ObjectMeta) -> u64 {
+    metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(u64::MAX)
+}
+
+fn hash_of(object: &impl Serialize) -> serde_json::Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_vec(object)?.hash(&mut hasher);
+    Ok(hasher.finish())
+}

@@ -1,0 +1,235 @@
+//! The pull secrets of a Project: where they belong, bringing them there, and taking them away again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+
+use super::super::apply::{ApplyError, Owner};
+use super::super::context::{Context, ReconcileError};
+use super::super::secret::{Target, credential};
+use super::super::status::Verdict;
+use super::{owner, service_accounts};
+use crate::api::v1alpha1::{Project, Registry};
+use crate::policy::KeySet;
+use crate::policy::compile::claims;
+
+/// Namespaces that are written to at a time.
+const CONCURRENCY: usize = 16;
+/// How many names a message lists before it stops.
+const LISTED: usize = 5;
+
+/// What came out.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Namespaces that hold a pull secret.
+    pub namespaces: usize,
+    /// Selected by the Project, but not allowed by the Registry.
+    forbidden: Vec<String>,
+    /// Where a Secret that is not ours has the name.
+    conflicts: Vec<String>,
+    /// When a credential is to be replaced.
+    renew_at: Option<Timestamp>,
+    /// When a ServiceAccount may be written again that somebody keeps stripping.
+    retry_at: Option<Timestamp>,
+    explicit: bool,
+}
+
+impl Outcome {
+    pub fn verdict(&self) -> Verdict {
+        let list = |names: &[String]| {
+            let more = names.len().saturating_sub(LISTED);
+            let listed = names.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
+            if more == 0 { listed } else { format!("{listed} and {more} more") }
+        };
+        if !self.conflicts.is_empty() {
+            let message = format!(
+                "a Secret of the name that is not landfast's exists in namespace {}: delete it, or set pullSecrets.secretName",
+                list(&self.conflicts)
+            );
+            return Verdict::no("SecretConflict", message);
+        }
+        if self.explicit && self.namespaces == 0 && !self.forbidden.is_empty() {
+            let message = format!(
+                "the Registry's pullSecretNamespaces doesn't allow namespace {}: ask for it there, or leave pullSecrets out",
+                list(&self.forbidden)
+            );
+            return Verdict::no("PullSecretsNotAllowed", message);
+        }
+        if self.explicit && !self.forbidden.is_empty() {
+            let message =
+                format!("not allowed by the Registry's pullSecretNamespaces and left out: {}", list(&self.forbidden));
+            return Verdict::yes("PullSecretsInPlace", message);
+        }
+        Verdict::yes("PullSecretsInPlace", "")
+    }
+
+    /// How long until there is something to do.
+    pub fn next(&self, now: Timestamp) -> Option<Duration> {
+        let due = [self.renew_at, self.retry_at].into_iter().flatten().min()?;
+        Some(Duration::try_from(due.duration_since(now)).unwrap_or_default().max(Duration::from_secs(1)))
+    }
+}
+
+/// The namespaces that are to have a pull secret, and those that the Project wants but the Registry doesn't allow.
+fn entitled(
+    project: &Project,
+    registry: &Registry,
+    namespaces: &BTreeMap<String, BTreeMap<String, String>>,
+) -> (Vec<String>, Vec<String>) {
+    let settings = project.spec.pull_secrets.clone().unwrap_or_default();
+    let own = project.namespace().unwrap_or_default();
+    let home = registry.namespace().unwrap_or_default();
+    let selected = namespaces.iter().filter(|(name, labels)| settings.namespaces.contains(&own, name, labels));
+    let (allowed, forbidden): (Vec<_>, Vec<_>) =
+        selected.partition(|(name, labels)| registry.spec.pull_secret_namespaces.contains(&home, name, labels));
+    let names = |list: Vec<(&String, _)>| list.into_iter().map(|(name, _)| name.clone()).collect();
+    (names(allowed), names(forbidden))
+}
+
+fn build(
+    project: &Project,
+    registry: &Registry,
+    namespace: &str,
+    keys: &KeySet,
+    now: Timestamp,
+) -> Result<(Secret, Option<Timestamp>), ReconcileError> {
+    let issued = claims::pull_secret(registry, project, namespace, now);
+    let metadata = ObjectMeta {
+        name: Some(project.pull_secret_name()),
+        namespace: Some(namespace.to_owned()),
+        ..ObjectMeta::default()
+    };
+    let secret = credential(Target { metadata, registry, with_login: false }, &issued.claims, keys)?;
+    Ok((secret, issued.renew_at))
+}
+
+pub(super) async fn bring_in_place(
+    project: &Project,
+    registry: &Registry,
+    keys: &KeySet,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Outcome, ReconcileError> {
+    let (allowed, forbidden) = entitled(project, registry, &context.world.live_namespaces());
+    let mut outcome = Outcome { forbidden, explicit: project.spec.pull_secrets.is_some(), ..Outcome::default() };
+    let owner = owner(project);
+    let settings = project.spec.pull_secrets.clone().unwrap_or_default();
+    let name = project.pull_secret_name();
+
+    remove_where(project, context, |namespace, secret| secret != name || !allowed.iter().any(|n| n == namespace))
+        .await?;
+
+    let owner = &owner;
+    let results = stream::iter(&allowed).map(|namespace| async move {
+        let (secret, renew_at) = build(project, registry, namespace, keys, now)?;
+        match context.apply.apply(owner, secret).await {
+            Ok(_) => Ok((namespace, Some(renew_at))),
+            Err(ApplyError::Foreign { .. }) => Ok((namespace, None)),
+            // It was deleted between the look and the write.
+            Err(ApplyError::Api { source: kube::Error::Api(status), .. }) if is_going(&status) => {
+                Ok((namespace, Some(None)))
+            }
+            Err(error) => Err(ReconcileError::from(error)),
+        }
+    });
+    let results: Vec<_> = results.buffer_unordered(CONCURRENCY).collect().await;
+    for result in results {
+        let (namespace, applied) = result?;
+        let Some(renew_at) = applied else {
+            outcome.conflicts.push(namespace.clone());
+            continue;
+        };
+        outcome.namespaces += 1;
+        outcome.renew_at = [outcome.renew_at, renew_at].into_iter().flatten().min();
+        let retry =
+            service_accounts::settle(project, context, namespace, &name, &settings.service_accounts, now).await?;
+        outcome.retry_at = [outcome.retry_at, retry].into_iter().flatten().min();
+    }
+    outcome.conflicts.sort();
+    Ok(outcome)
+}
+
+fn is_going(status: &kube::core::Status) -> bool {
+    status.is_not_found() || (status.is_forbidden() && status.message.contains("being terminated"))
+}
+
+/// Takes away all pull secrets of a Project, and what refers to them.
+pub(super) async fn remove_all(project: &Project, context: &Context) -> Result<(), ReconcileError> {
+    remove_where(project, context, |_, _| true).await
+}
+
+async fn remove_where(
+    project: &Project,
+    context: &Context,
+    unwanted: impl Fn(&str, &str) -> bool,
+) -> Result<(), ReconcileError> {
+    let owner = owner(project);
+    for secret in context.world.children.secrets.state() {
+        let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+        if Owner::of(&secret.metadata).as_ref() != Some(&owner) || !unwanted(&namespace, &name) {
+            continue;
+        }
+        // The reference first: a ServiceAccount that names a missing Secret makes every pod warn.
+        service_accounts::settle(project, context, &namespace, &name, &[], Timestamp::now()).await?;
+        context.apply.delete::<Secret>(&owner, Some(&namespace), &name).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object<K: serde::de::DeserializeOwned>(kind: &str, namespace: &str, spec: &str) -> K {
+        let metadata =
+            format!("{{name: x, namespace: {namespace}, uid: u-{namespace}, creationTimestamp: 2026-01-01T00:00:00Z}}");
+        let yaml = format!("apiVersion: landfast.dev/v1alpha1\nkind: {kind}\nmetadata: {metadata}\nspec: {spec}");
+        serde_saphyr::from_str(&yaml).unwrap()
+    }
+
+    fn decide(registry: &str, project: &str) -> (Vec<String>, Vec<String>) {
+        let labels = |value: &str| BTreeMap::from([("tier".to_owned(), value.to_owned())]);
+        let namespaces =
+            BTreeMap::from([("hub", labels("x")), ("team", labels("a")), ("other", labels("a")), ("far", labels("b"))]);
+        let namespaces = namespaces.into_iter().map(|(name, labels)| (name.to_owned(), labels)).collect();
+        let registry =
+            object("Registry", "hub", &format!("{{storage: {{emptyDir: {{}}}}, pullSecretNamespaces: {registry}}}"));
+        let project =
+            object("Project", "team", &format!("{{registryRef: {{name: x, namespace: hub}}, pullSecrets: {project}}}"));
+        entitled(&project, &registry, &namespaces)
+    }
+
+    #[test]
+    fn a_namespace_needs_to_be_selected_and_allowed() {
+        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(decide("{from: All}", "{}"), (names(&["team"]), names(&[])));
+        assert_eq!(decide("{}", "{}"), (names(&[]), names(&["team"])));
+        let tier_a = "{from: Selector, selector: {matchLabels: {tier: a}}}";
+        let all = "{namespaces: {from: All}}";
+        assert_eq!(decide(tier_a, all), (names(&["other", "team"]), names(&["far", "hub"])));
+    }
+
+    #[test]
+    fn the_secret_is_deterministic_and_of_the_kubelets_type() {
+        let registry: Registry = object("Registry", "hub", "{storage: {emptyDir: {}}}");
+        let project: Project = object("Project", "team", "{registryRef: {name: x, namespace: hub}}");
+        let keys = KeySet::new(crate::policy::SigningKey::from_seed(&[3; 32]).unwrap(), vec![]);
+        let now: Timestamp = "2026-01-05T00:00:00Z".parse().unwrap();
+        let (secret, renew_at) = build(&project, &registry, "app", &keys, now).unwrap();
+        assert_eq!(
+            build(&project, &registry, "app", &keys, now + k8s_openapi::jiff::SignedDuration::from_hours(9)).unwrap().0,
+            secret
+        );
+        assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/dockerconfigjson"));
+        assert_eq!(
+            secret.data.as_ref().map(|data| data.keys().cloned().collect::<Vec<_>>()),
+            Some(vec![".dockerconfigjson".to_owned()])
+        );
+        assert_eq!(renew_at, Some("2026-01-31T00:00:00Z".parse().unwrap()));
+    }
+}

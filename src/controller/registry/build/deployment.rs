@@ -1,0 +1,230 @@
+//! The Deployment of the pods that serve the registry.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction,
+    LocalObjectReference, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::ObjectMeta;
+
+use super::{
+    CONFIG_DIRECTORY, CONFIG_FILE, DATA_DIRECTORY, HEALTH_PORT, Inputs, REGISTRY_PORT, TLS_DIRECTORY, claim_name,
+    config_map, names,
+};
+use crate::api::v1alpha1::{EmptyDirStorage, PodSettings, Registry, RegistrySpec, Storage};
+
+/// User and group of the process, as distroless images number `nonroot`.
+const USER: i64 = 65_532;
+/// Longer than the process drains.
+const GRACE_SECONDS: i64 = 30;
+/// `0440`: the process reads its key by its group, and others don't.
+const SECRET_MODE: i32 = 0o440;
+
+pub(super) fn build(inputs: &Inputs<'_>) -> Deployment {
+    let registry = inputs.registry;
+    // What isn't used here is used by another builder, or is policy, which the pods watch.
+    let RegistrySpec {
+        hostnames: _,
+        replicas,
+        storage,
+        exposure: _,
+        tls: _,
+        authentication: _,
+        project_namespaces: _,
+        pull_secret_namespaces: _,
+        pod,
+        deletion_policy: _,
+    } = &registry.spec;
+    let spec = DeploymentSpec {
+        replicas: Some(*replicas),
+        strategy: Some(strategy(storage, *replicas)),
+        selector: LabelSelector { match_labels: Some(names::selector_labels(registry)), ..LabelSelector::default() },
+        template: template(inputs, pod),
+        ..DeploymentSpec::default()
+    };
+    Deployment { metadata: names::owned(registry, names::name(registry)), spec: Some(spec), status: None }
+}
+
+/// Old and new pods side by side only where both can mount the volume: otherwise the new one would wait for a volume
+/// that the old one holds, and the old one for the new one to be ready.
+fn strategy(storage: &Storage, replicas: i32) -> DeploymentStrategy {
+    let shared = storage.persistent_volume_claim.as_ref().is_some_and(|claim| {
+        // What an existing claim allows isn't known here, but more than one pod means that it can be shared.
+        claim.access_modes.iter().any(|mode| mode == "ReadWriteMany")
+            || (claim.existing_claim.is_some() && replicas > 1)
+    });
+    // Both numbers are set, so that server-side apply owns and removes all of `rollingUpdate` when the type becomes
+    // Recreate: what is left of it would be refused.
+    let rolling_update = shared.then_some(RollingUpdateDeployment {
+        max_surge: Some(IntOrString::Int(1)),
+        max_unavailable: Some(IntOrString::Int(0)),
+    });
+    DeploymentStrategy { type_: Some(if shared { "RollingUpdate" } else { "Recreate" }.to_owned()), rolling_update }
+}
+
+fn template(inputs: &Inputs<'_>, settings: &PodSettings) -> PodTemplateSpec {
+    let PodSettings {
+        image,
+        image_pull_policy,
+        image_pull_secrets,
+        resources,
+        node_selector,
+        tolerations,
+        affinity,
+        topology_spread_constraints,
+        priority_class_name,
+        labels,
+        annotations,
+    } = settings.clone();
+    let registry = inputs.registry;
+    let container = Container {
+        image: Some(image.unwrap_or_else(|| inputs.image.to_owned())),
+        image_pull_policy,
+        resources: Some(resources.unwrap_or_else(default_resources)),
+        ..container(registry)
+    };
+    let pull_secrets = image_pull_secrets.into_iter().map(|secret| LocalObjectReference { name: secret.name });
+    let spec = PodSpec {
+        containers: vec![container],
+        volumes: Some(volumes(registry)),
+        image_pull_secrets: filled(pull_secrets.collect()),
+        node_selector: (!node_selector.is_empty()).then_some(node_selector),
+        tolerations: filled(tolerations),
+        affinity,
+        topology_spread_constraints: filled(topology_spread_constraints),
+        priority_class_name,
+        service_account_name: Some(names::name(registry)),
+        // The registry watches its policy.
+        automount_service_account_token: Some(true),
+        // Variables for every Service of the namespace would only be noise, and slow a start among many Services.
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        security_context: Some(pod_security()),
+        ..PodSpec::default()
+    };
+    // Ours come last: selectors and roll-outs depend on them.
+    let mut labels = labels;
+    labels.extend(names::labels(registry));
+    let mut annotations = annotations;
+    annotations.insert(names::CONFIG_HASH.to_owned(), config_map::hash(inputs));
+    let metadata = ObjectMeta { labels: Some(labels), annotations: Some(annotations), ..ObjectMeta::default() };
+    PodTemplateSpec { metadata: Some(metadata), spec: Some(spec) }
+}
+
+/// The container without what `spec.pod` sets.
+fn container(registry: &Registry) -> Container {
+    let config = format!("{CONFIG_DIRECTORY}/{CONFIG_FILE}");
+    Container {
+        name: "registry".to_owned(),
+        command: Some(["landfast", "serve", "--config", &config].map(str::to_owned).to_vec()),
+        ports: Some(vec![port("registry", REGISTRY_PORT), port("health", HEALTH_PORT)]),
+        volume_mounts: Some(mounts(registry)),
+        // One minute to start.
+        startup_probe: Some(probe("/livez", 2, 30)),
+        liveness_probe: Some(probe("/livez", 10, 3)),
+        readiness_probe: Some(probe("/readyz", 5, 2)),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+            ..SecurityContext::default()
+        }),
+        ..Container::default()
+    }
+}
+
+fn pod_security() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        // Else each start walks through all images.
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// Requests that let the scheduler count with the pod. No limits: those are for who knows the load.
+fn default_resources() -> ResourceRequirements {
+    let requests = [("cpu", "50m"), ("memory", "64Mi")];
+    let requests = requests.map(|(name, quantity)| (name.to_owned(), Quantity(quantity.to_owned())));
+    ResourceRequirements { requests: Some(BTreeMap::from(requests)), ..ResourceRequirements::default() }
+}
+
+fn volumes(registry: &Registry) -> Vec<Volume> {
+    let config = ConfigMapVolumeSource { name: names::config_map(registry), ..ConfigMapVolumeSource::default() };
+    let mut volumes = vec![
+        data_volume(registry),
+        Volume { name: "config".to_owned(), config_map: Some(config), ..Volume::default() },
+    ];
+    if let Some(name) = names::tls_secret(registry) {
+        let secret = SecretVolumeSource {
+            secret_name: Some(name),
+            default_mode: Some(SECRET_MODE),
+            ..SecretVolumeSource::default()
+        };
+        volumes.push(Volume { name: "tls".to_owned(), secret: Some(secret), ..Volume::default() });
+    }
+    volumes
+}
+
+fn data_volume(registry: &Registry) -> Volume {
+    let Storage { persistent_volume_claim: _, empty_dir } = &registry.spec.storage;
+    let claim =
+        claim_name(registry).map(|claim_name| PersistentVolumeClaimVolumeSource { claim_name, read_only: None });
+    let empty_dir = match &claim {
+        Some(_) => None,
+        None => {
+            let EmptyDirStorage { size_limit } = empty_dir.clone().unwrap_or_default();
+            Some(EmptyDirVolumeSource { size_limit, medium: None })
+        }
+    };
+    Volume { name: "data".to_owned(), persistent_volume_claim: claim, empty_dir, ..Volume::default() }
+}
+
+fn mounts(registry: &Registry) -> Vec<VolumeMount> {
+    let mount = |name: &str, path: &str, read_only| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only,
+        ..VolumeMount::default()
+    };
+    let mut mounts = vec![mount("data", DATA_DIRECTORY, None), mount("config", CONFIG_DIRECTORY, Some(true))];
+    mounts.extend(names::tls_secret(registry).map(|_| mount("tls", TLS_DIRECTORY, Some(true))));
+    mounts
+}
+
+fn port(name: &str, port: u16) -> ContainerPort {
+    ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: port.into(),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    }
+}
+
+fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String("health".to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(2.max(period_seconds / 2)),
+        failure_threshold: Some(failure_threshold),
+        ..Probe::default()
+    }
+}
+
+fn filled<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}

@@ -1,0 +1,183 @@
+//! Built objects, whole, as snapshots; and the names and addresses by tables.
+
+use rstest::rstest;
+
+use super::*;
+
+fn registry(spec: &str) -> Registry {
+    let text = format!(
+        "apiVersion: landfast.dev/v1alpha1\nkind: Registry\nmetadata: {{name: main, namespace: team, uid: 0e1f-uid}}\nspec:\n{spec}"
+    );
+    serde_saphyr::from_str(&text).unwrap()
+}
+
+/// A spec with nothing set but what this says, in YAML's flow style.
+fn with(fields: &str) -> Registry {
+    registry(&format!("  {{storage: {{emptyDir: {{}}}}, {fields}}}"))
+}
+
+/// All objects as one YAML text each, in the order of application.
+fn snapshot(name: &str, spec: &str) {
+    let registry = registry(spec);
+    let Objects {
+        service_account,
+        role,
+        role_binding,
+        policy_binding,
+        config_map,
+        persistent_volume_claim,
+        service,
+        pod_disruption_budget,
+        deployment,
+    } = objects(&Inputs { registry: &registry, image: "landfast:1.2.3" });
+    let value = |object: Result<serde_json::Value, serde_json::Error>| object.unwrap();
+    let mut all = vec![
+        value(serde_json::to_value(service_account)),
+        value(serde_json::to_value(role)),
+        value(serde_json::to_value(role_binding)),
+        value(match policy_binding {
+            PolicyBinding::Namespace(binding) => serde_json::to_value(binding),
+            PolicyBinding::Cluster(binding) => serde_json::to_value(binding),
+        }),
+        value(serde_json::to_value(config_map)),
+        value(serde_json::to_value(service)),
+        value(serde_json::to_value(deployment)),
+    ];
+    all.extend(persistent_volume_claim.map(|claim| value(serde_json::to_value(claim))));
+    all.extend(pod_disruption_budget.map(|budget| value(serde_json::to_value(budget))));
+    insta::assert_yaml_snapshot!(name, all);
+}
+
+#[test]
+fn a_minimal_registry() {
+    snapshot("minimal", "  storage: {emptyDir: {}}\n");
+}
+
+#[test]
+fn everything_set() {
+    snapshot(
+        "everything",
+        r#"
+  hostnames: [registry.example.com, "registry.internal:8443"]
+  replicas: 1
+  storage:
+    persistentVolumeClaim: {size: 100Gi, storageClassName: fast, accessModes: [ReadWriteOncePod]}
+  exposure:
+    service:
+      type: NodePort
+      port: 8443
+      nodePort: 30443
+      annotations: {example.com/balancer: internal}
+  tls: {selfSigned: {}}
+  authentication: {tokenTTL: 10m}
+  projectNamespaces: {from: All}
+  pullSecretNamespaces: {from: Selector, selector: {matchLabels: {pull: "yes"}}}
+  pod:
+    image: mirror.example.com/landfast:custom
+    imagePullPolicy: Always
+    imagePullSecrets: [{name: mirror}]
+    resources: {requests: {cpu: "1", memory: 1Gi}, limits: {memory: 2Gi}}
+    nodeSelector: {disk: ssd}
+    tolerations: [{key: dedicated, operator: Exists, effect: NoSchedule}]
+    affinity:
+      nodeAffinity:
+        requiredDuringSchedulingIgnoredDuringExecution:
+          nodeSelectorTerms: [{matchExpressions: [{key: zone, operator: In, values: [a]}]}]
+    topologySpreadConstraints:
+      - {maxSkew: 1, topologyKey: topology.kubernetes.io/zone, whenUnsatisfiable: ScheduleAnyway}
+    priorityClassName: high
+    labels: {team: platform, app.kubernetes.io/name: not-ours-to-change}
+    annotations: {example.com/scrape: "true"}
+  deletionPolicy: Delete
+"#,
+    );
+}
+
+#[test]
+fn three_replicas_on_shared_storage_with_a_provided_certificate() {
+    snapshot(
+        "shared",
+        r#"
+  hostnames: [registry.example.com]
+  replicas: 3
+  storage: {persistentVolumeClaim: {size: 1Ti, accessModes: [ReadWriteMany]}}
+  exposure: {service: {type: LoadBalancer}}
+  tls: {secretRef: {name: registry-example-com}}
+  projectNamespaces: {from: Selector, selector: {matchLabels: {team: a}}}
+"#,
+    );
+}
+
+#[rstest]
+#[case::own_name("", "main.team.svc", "https://main.team.svc")]
+#[case::hostname("hostnames: [r.example.com, 's.example.com']", "r.example.com", "https://r.example.com")]
+#[case::hostname_with_port("hostnames: ['r.example.com:5000']", "r.example.com:5000", "https://r.example.com:5000")]
+#[case::service_port("exposure: {service: {port: 5000}}", "main.team.svc:5000", "https://main.team.svc:5000")]
+#[case::default_port("exposure: {service: {port: 443}}", "main.team.svc", "https://main.team.svc")]
+#[case::plain("tls: {disabled: {}}", "main.team.svc", "http://main.team.svc")]
+#[case::plain_on_443(
+    "tls: {disabled: {}}, exposure: {service: {port: 443}}",
+    "main.team.svc:443",
+    "http://main.team.svc:443"
+)]
+fn has_an_address(#[case] fields: &str, #[case] address: &str, #[case] url: &str) {
+    let registry = with(fields);
+    assert_eq!((names::address(&registry).as_str(), names::url(&registry).as_str()), (address, url));
+}
+
+#[test]
+fn pull_secrets_cover_every_host_once() {
+    let registry = with("hostnames: [r.example.com, 'main.team.svc:5000'], exposure: {service: {port: 5000}}");
+    let expected = ["r.example.com", "main.team.svc:5000", "main.team.svc.cluster.local:5000"];
+    assert_eq!(names::hosts(&registry), expected);
+}
+
+#[rstest]
+#[case::name("r.example.com", "r.example.com")]
+#[case::port("r.example.com:5000", "r.example.com")]
+#[case::address("192.0.2.1:5000", "192.0.2.1")]
+fn a_host_name_may_have_a_port(#[case] hostname: &str, #[case] host: &str) {
+    assert_eq!(names::host_of(hostname), host);
+}
+
+#[rstest]
+#[case::own("", Some("main-tls"))]
+#[case::provided("tls: {secretRef: {name: mine}}", Some("mine"))]
+#[case::disabled("tls: {disabled: {}}", None)]
+fn takes_the_certificate_from(#[case] fields: &str, #[case] secret: Option<&str>) {
+    assert_eq!(names::tls_secret(&with(fields)).as_deref(), secret);
+}
+
+#[rstest]
+#[case::empty_dir("emptyDir: {}", 1, "Recreate")]
+#[case::one_writer("persistentVolumeClaim: {size: 1Gi}", 1, "Recreate")]
+#[case::shared("persistentVolumeClaim: {size: 1Gi, accessModes: [ReadWriteMany]}", 1, "RollingUpdate")]
+#[case::existing("persistentVolumeClaim: {existingClaim: disk}", 1, "Recreate")]
+#[case::existing_shared("persistentVolumeClaim: {existingClaim: disk}", 2, "RollingUpdate")]
+fn replaces_pods_by(#[case] storage: &str, #[case] replicas: i32, #[case] strategy: &str) {
+    let registry = registry(&format!("  {{storage: {{{storage}}}, replicas: {replicas}}}"));
+    let deployment = objects(&Inputs { registry: &registry, image: "i" }).deployment;
+    assert_eq!(deployment.spec.unwrap().strategy.unwrap().type_.as_deref(), Some(strategy));
+}
+
+#[test]
+fn an_existing_claim_is_used_and_not_built() {
+    let registry = registry("  {storage: {persistentVolumeClaim: {existingClaim: disk}}}");
+    assert!(objects(&Inputs { registry: &registry, image: "i" }).persistent_volume_claim.is_none());
+    assert_eq!(claim_name(&registry).as_deref(), Some("disk"));
+    assert_eq!(claim_name(&with("")), None);
+}
+
+#[test]
+fn a_changed_configuration_rolls_the_pods() {
+    let hash = |fields: &str| config_map::hash(&Inputs { registry: &with(fields), image: "i" });
+    assert_eq!(hash(""), hash("hostnames: [r.example.com]"), "policy and names need no new pods");
+    assert_ne!(hash(""), hash("tls: {disabled: {}}"));
+}
+
+#[test]
+fn even_a_nameless_registry_is_built() {
+    let mut registry = with("");
+    registry.metadata = kube::api::ObjectMeta::default();
+    objects(&Inputs { registry: &registry, image: "" });
+}

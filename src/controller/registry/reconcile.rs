@@ -1,0 +1,202 @@
+//! Brings in place what serves a Registry, in the order in which one thing needs another.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::runtime::reflector::ObjectRef;
+
+use super::super::apply::{ApplyError, Owner};
+use super::super::context::{Context, ReconcileError};
+use super::super::finalizer;
+use super::super::status::{self, Verdict};
+use super::build::{self, Inputs, Objects, PolicyBinding, claim_name, names};
+use super::readiness::{Readiness, judge};
+use super::{keys, tls};
+use crate::api::v1alpha1::{ConditionType, DeletionPolicy, Registry, RegistryStatus};
+
+/// A ClusterRoleBinding and a claim outlive their Registry if nobody takes care.
+const FINALIZER: &str = "landfast.dev/registry";
+/// What a person has to mend is looked at again after this.
+const SECOND_LOOK: Duration = Duration::from_secs(60);
+
+/// Brings everything of a Registry in place and says so in its status.
+pub(in super::super) async fn reconcile(
+    registry: Arc<Registry>,
+    context: Arc<Context>,
+) -> Result<Option<Duration>, ReconcileError> {
+    let context = &*context;
+    let work = |registry: Arc<Registry>| async move { bring_in_place(&registry, context).await };
+    let cleanup = |registry: Arc<Registry>| async move { clean_up(&registry, context).await };
+    finalizer::under(FINALIZER, registry, context, work, cleanup).await
+}
+
+fn owner(registry: &Registry) -> Owner {
+    Owner::Registry(ObjectRef::from_obj(registry))
+}
+
+async fn clean_up(registry: &Registry, context: &Context) -> Result<(), ReconcileError> {
+    let owner = owner(registry);
+    let binding = names::policy_cluster_role_binding(registry);
+    context.apply.delete::<ClusterRoleBinding>(&owner, None, &binding).await?;
+    if registry.spec.deletion_policy == DeletionPolicy::Delete {
+        let namespace = names::namespace(registry);
+        // A claim that was brought has another name or no annotation of ours: it stays.
+        context.apply.delete::<PersistentVolumeClaim>(&owner, Some(&namespace), &names::claim(registry)).await?;
+    }
+    Ok(())
+}
+
+/// What came of bringing the objects in place.
+#[derive(Default)]
+struct Outcome {
+    tls: tls::Outcome,
+    /// What keeps the registry from working, if it is not the pods' affair.
+    problem: Option<Verdict>,
+}
+
+async fn bring_in_place(registry: &Arc<Registry>, context: &Context) -> Result<Option<Duration>, ReconcileError> {
+    let now = Timestamp::now();
+    let outcome = match apply_all(registry, context, now).await {
+        Ok(outcome) => outcome,
+        Err(ReconcileError::Apply(error)) => Outcome { problem: Some(explain(error)?), ..Outcome::default() },
+        Err(error) => return Err(error),
+    };
+    let needs_mending = outcome.problem.is_some();
+    let wanted = observe(registry, context, &outcome, now);
+    status::write(context, &**registry, registry.status.as_ref(), &wanted, |status| &status.conditions).await?;
+    let due = outcome.tls.due_at.map(|due| Duration::try_from(due.duration_since(now)).unwrap_or_default());
+    let due = due.map(|due| due.max(Duration::from_secs(1)));
+    Ok(if needs_mending { Some(due.map_or(SECOND_LOOK, |due| due.min(SECOND_LOOK))) } else { due })
+}
+
+/// What the API server refuses for good becomes a condition; the rest is tried again.
+fn explain(error: ApplyError) -> Result<Verdict, ReconcileError> {
+    match &error {
+        ApplyError::Foreign { .. } => Ok(Verdict::no("ObjectConflict", error.to_string())),
+        ApplyError::Api { source: kube::Error::Api(status), .. }
+            if matches!(status.code, 400 | 403 | 422) && !status.message.contains("being terminated") =>
+        {
+            Ok(Verdict::no("ApplyRefused", error.to_string()))
+        }
+        ApplyError::Api { .. } => Err(error.into()),
+    }
+}
+
+async fn apply_all(registry: &Registry, context: &Context, now: Timestamp) -> Result<Outcome, ReconcileError> {
+    let owner = owner(registry);
+    let namespace = Some(names::namespace(registry));
+    let namespace = namespace.as_deref();
+    let apply = &context.apply;
+    if let Some(problem) = keys::ensure(registry, &owner, context).await? {
+        return Ok(Outcome { problem: Some(problem), ..Outcome::default() });
+    }
+    let inputs = Inputs { registry, image: &context.settings.registry_image };
+    let Objects {
+        service_account,
+        role,
+        role_binding,
+        policy_binding,
+        config_map,
+        persistent_volume_claim,
+        service,
+        pod_disruption_budget,
+        deployment,
+    } = build::objects(&inputs);
+
+    // The certificate names the Service's address.
+    let key = ObjectRef::new(&names::name(registry)).within(&names::namespace(registry));
+    let applied = apply.apply(&owner, service).await?;
+    let service = applied.or_else(|| context.world.children.services.get(&key).map(|service| (*service).clone()));
+    let tls = tls::bring_in_place(registry, &owner, service.as_ref().and_then(cluster_ip), context, now).await?;
+
+    apply.apply(&owner, service_account).await?;
+    apply.apply(&owner, role).await?;
+    apply.apply(&owner, role_binding).await?;
+    match policy_binding {
+        PolicyBinding::Namespace(binding) => {
+            apply.apply(&owner, binding).await?;
+            let other = names::policy_cluster_role_binding(registry);
+            apply.delete::<ClusterRoleBinding>(&owner, None, &other).await?;
+        }
+        PolicyBinding::Cluster(binding) => {
+            apply.apply(&owner, binding).await?;
+            apply.delete::<RoleBinding>(&owner, namespace, &names::policy_role_binding(registry)).await?;
+        }
+    }
+    apply.apply(&owner, config_map).await?;
+    let mut problem = tls.problem.clone();
+    match persistent_volume_claim {
+        Some(claim) => drop(apply.apply(&owner, claim).await?),
+        None => problem = problem.or(missing_claim(registry, context).await?),
+    }
+    match pod_disruption_budget {
+        Some(budget) => drop(apply.apply(&owner, budget).await?),
+        None => apply.delete::<PodDisruptionBudget>(&owner, namespace, &names::name(registry)).await?,
+    }
+    apply.apply(&owner, deployment).await?;
+    Ok(Outcome { tls, problem })
+}
+
+/// `None` for a headless Service too.
+fn cluster_ip(service: &Service) -> Option<&str> {
+    service.spec.as_ref()?.cluster_ip.as_deref().filter(|address| !address.is_empty() && *address != "None")
+}
+
+/// Whether a claim that was brought is there.
+async fn missing_claim(registry: &Registry, context: &Context) -> Result<Option<Verdict>, ReconcileError> {
+    let Some(name) = claim_name(registry) else { return Ok(None) };
+    let namespace = names::namespace(registry);
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &namespace);
+    let message = || {
+        format!(
+            "there is no PersistentVolumeClaim {name} in namespace {namespace}: create it, or make a Registry with storage.persistentVolumeClaim.size"
+        )
+    };
+    Ok(api.get_metadata_opt(&name).await?.is_none().then(|| Verdict::no("ClaimNotFound", message())))
+}
+
+fn observe(registry: &Arc<Registry>, context: &Context, outcome: &Outcome, now: Timestamp) -> RegistryStatus {
+    let world = &context.world;
+    let namespace = names::namespace(registry);
+    let deployment = world.children.deployments.get(&ObjectRef::new(&names::name(registry)).within(&namespace));
+    let claim = world.children.claims.get(&ObjectRef::new(&names::claim(registry)).within(&namespace));
+    let Readiness { mut ready, progressing } = judge(registry.spec.replicas, deployment.as_deref(), claim.as_deref());
+    let mut accepted = Verdict::yes("Accepted", "");
+    if let Some(problem) = &outcome.problem {
+        ready = problem.clone();
+        if matches!(&*problem.reason, "ObjectConflict" | "ApplyRefused") {
+            accepted = problem.clone();
+        }
+    }
+    let previous = registry.status.as_ref();
+    let known = previous.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let verdicts = [
+        (ConditionType::Accepted, &accepted),
+        (ConditionType::Progressing, &progressing),
+        (ConditionType::Ready, &ready),
+    ];
+    let pods = deployment.as_ref().and_then(|deployment| deployment.status.as_ref());
+    let selector =
+        names::selector_labels(registry).iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+    RegistryStatus {
+        observed_generation: registry.metadata.generation,
+        conditions: status::conditions(&**registry, known, &verdicts, now),
+        url: Some(names::url(registry)),
+        replicas: Some(pods.and_then(|status| status.replicas).unwrap_or(0)),
+        ready_replicas: Some(pods.and_then(|status| status.ready_replicas).unwrap_or(0)),
+        selector: Some(selector.join(",")),
+        projects: Some(world.compiled(registry).snapshot.projects.len() as i64),
+        claim_name: claim_name(registry),
+        // What could not be brought in place this time is still as it was.
+        tls: outcome
+            .tls
+            .status
+            .clone()
+            .or_else(|| outcome.problem.as_ref().and_then(|_| previous.and_then(|status| status.tls.clone()))),
+    }
+}

@@ -1,0 +1,419 @@
+//! Everything that the operator has to know, followed and kept in memory, and who is to be woken by which change.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PartialObjectMeta;
+use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource, ResourceExt as _};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+
+use super::apply::{MANAGED_BY, OWNER, Owner};
+use crate::api::v1alpha1::{Member, Project, Registry, RepositoryPolicy};
+use crate::policy::compile::belongs_to;
+use crate::policy::{Inputs, ObjectKey, Problem, Snapshot, compile};
+use crate::watch::{self, Change};
+
+/// What the operator knows.
+pub(super) struct World {
+    pub registries: Store<Registry>,
+    pub projects: Store<Project>,
+    pub policies: Store<RepositoryPolicy>,
+    pub members: Store<Member>,
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// All of them, not only ours: pull secrets go into those that Projects name.
+    pub all_service_accounts: Store<PartialObjectMeta<ServiceAccount>>,
+    pub children: Children,
+    /// Counts the changes that can change a compiled policy.
+    version: AtomicU64,
+    compiled: Mutex<HashMap<ObjectRef<Registry>, (u64, Arc<Compiled>)>>,
+}
+
+/// The objects that we made: metadata only, where nothing else is read.
+pub(super) struct Children {
+    pub secrets: Store<PartialObjectMeta<Secret>>,
+    pub services: Store<Service>,
+    pub config_maps: Store<PartialObjectMeta<ConfigMap>>,
+    pub claims: Store<PersistentVolumeClaim>,
+    pub deployments: Store<Deployment>,
+    pub disruption_budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
+    pub roles: Store<PartialObjectMeta<Role>>,
+    pub role_bindings: Store<PartialObjectMeta<RoleBinding>>,
+    pub cluster_role_bindings: Store<PartialObjectMeta<ClusterRoleBinding>>,
+}
+
+/// The compiled policy of one Registry.
+pub(super) struct Compiled {
+    pub snapshot: Snapshot,
+    problems: HashMap<ObjectKey, Problem>,
+}
+
+impl Compiled {
+    /// What is wrong with this object, if anything.
+    pub fn problem<K: Resource<DynamicType = ()>>(&self, object: &K) -> Option<&Problem> {
+        let namespace = object.meta().namespace.clone().unwrap_or_default();
+        let name = object.meta().name.clone().unwrap_or_default();
+        let kind = self.problems.keys().map(|key| key.kind).find(|kind| *kind == K::kind(&()))?;
+        self.problems.get(&ObjectKey { kind, namespace, name })
+    }
+}
+
+/// Where the queues get their work from.
+pub(super) struct Queues {
+    pub registries: UnboundedReceiver<ObjectRef<Registry>>,
+    pub projects: UnboundedReceiver<ObjectRef<Project>>,
+    pub policies: UnboundedReceiver<ObjectRef<RepositoryPolicy>>,
+    pub members: UnboundedReceiver<ObjectRef<Member>>,
+}
+
+/// Enqueues objects. A send fails only when the operator is stopping.
+#[derive(Clone)]
+struct Wake {
+    registries: UnboundedSender<ObjectRef<Registry>>,
+    projects: UnboundedSender<ObjectRef<Project>>,
+    policies: UnboundedSender<ObjectRef<RepositoryPolicy>>,
+    members: UnboundedSender<ObjectRef<Member>>,
+}
+
+impl World {
+    /// Starts following. What comes back last stops it when it is dropped.
+    pub fn follow(client: &Client) -> (Arc<Self>, Queues, JoinSet<()>) {
+        let (registries, registry_writer) = store();
+        let (projects, project_writer) = store();
+        let (policies, policy_writer) = store();
+        let (members, member_writer) = store();
+        let (namespaces, namespace_writer) = store();
+        let (all_service_accounts, service_account_writer) = store();
+        let (secrets, secret_writer) = store();
+        let (services, service_writer) = store();
+        let (config_maps, config_map_writer) = store();
+        let (claims, claim_writer) = store();
+        let (deployments, deployment_writer) = store();
+        let (disruption_budgets, disruption_budget_writer) = store();
+        let (roles, role_writer) = store();
+        let (role_bindings, role_binding_writer) = store();
+        let (cluster_role_bindings, cluster_role_binding_writer) = store();
+        let world = Arc::new(Self {
+            registries,
+            projects,
+            policies,
+            members,
+            namespaces,
+            all_service_accounts,
+            children: Children {
+                secrets,
+                services,
+                config_maps,
+                claims,
+                deployments,
+                disruption_budgets,
+                roles,
+                role_bindings,
+                cluster_role_bindings,
+            },
+            version: AtomicU64::new(0),
+            compiled: Mutex::default(),
+        });
+        let (wake, queues) = channels();
+        let mut tasks = JoinSet::new();
+        // One line per kind: where it is read, where it is kept, what a change of it means.
+        macro_rules! follow {
+            ($writer:expr, $how:ident, $config:expr, |$world:ident, $wake:ident, $change:ident| $react:expr) => {{
+                let ($world, $wake) = (Arc::clone(&world), wake.clone());
+                tasks.spawn(watch::$how(Api::all(client.clone()), $config, $writer, move |$change| $react));
+            }};
+        }
+        let ours = || watcher::Config::default().labels(&format!("{MANAGED_BY}=landfast"));
+        let every = watcher::Config::default;
+        follow!(registry_writer, follow, every(), |w, q, change| w.registry_changed(&q, change));
+        follow!(project_writer, follow, every(), |w, q, change| w.project_changed(&q, change));
+        follow!(policy_writer, follow, every(), |w, q, change| w.policy_changed(&q, change));
+        follow!(member_writer, follow, every(), |w, q, change| w.member_changed(&q, change));
+        follow!(namespace_writer, follow_metadata, every(), |w, q, change| w.namespace_changed(&q, change));
+        follow!(service_account_writer, follow_metadata, every(), |w, q, change| w.service_account_changed(&q, change));
+        follow!(secret_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
+        follow!(service_writer, follow, ours(), |w, q, change| w.child_changed(&q, change));
+        follow!(config_map_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
+        follow!(claim_writer, follow, ours(), |w, q, change| w.child_changed(&q, change));
+        follow!(deployment_writer, follow, ours(), |w, q, change| w.child_changed(&q, change));
+        follow!(disruption_budget_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
+        follow!(role_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
+        follow!(role_binding_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
+        follow!(cluster_role_binding_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
+        (world, queues, tasks)
+    }
+
+    /// Waits until everything has been read once. Before that, "it is not there" can't be told from "not seen yet".
+    pub async fn ready(&self) {
+        let Children {
+            secrets,
+            services,
+            config_maps,
+            claims,
+            deployments,
+            disruption_budgets,
+            roles,
+            role_bindings,
+            cluster_role_bindings,
+        } = &self.children;
+        // A writer is dropped only when the operator stops, and then nobody waits any more.
+        let _ = tokio::join!(
+            self.registries.wait_until_ready(),
+            self.projects.wait_until_ready(),
+            self.policies.wait_until_ready(),
+            self.members.wait_until_ready(),
+            self.namespaces.wait_until_ready(),
+            self.all_service_accounts.wait_until_ready(),
+            secrets.wait_until_ready(),
+            services.wait_until_ready(),
+            config_maps.wait_until_ready(),
+            claims.wait_until_ready(),
+            deployments.wait_until_ready(),
+            disruption_budgets.wait_until_ready(),
+            roles.wait_until_ready(),
+            role_bindings.wait_until_ready(),
+            cluster_role_bindings.wait_until_ready(),
+        );
+    }
+
+    /// The Registry that a Project names.
+    pub fn registry_of(&self, project: &Project) -> Option<Arc<Registry>> {
+        let reference = &project.spec.registry_ref;
+        let namespace = reference.namespace.clone().or_else(|| project.namespace()).unwrap_or_default();
+        self.registries.get(&ObjectRef::new(&reference.name).within(&namespace))
+    }
+
+    pub fn project(&self, namespace: &str, name: &str) -> Option<Arc<Project>> {
+        self.projects.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// The policy of a Registry as of now. Computed once per change, however many objects ask.
+    pub fn compiled(&self, registry: &Arc<Registry>) -> Arc<Compiled> {
+        let key = ObjectRef::from_obj(&**registry);
+        let version = self.version.load(Ordering::Acquire);
+        let cached = |compiled: &HashMap<_, (u64, Arc<Compiled>)>| {
+            compiled.get(&key).filter(|(known, _)| *known == version).map(|(_, compiled)| Arc::clone(compiled))
+        };
+        if let Some(compiled) = cached(&self.compiled.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return compiled;
+        }
+        let inputs = Inputs {
+            registry: Arc::clone(registry),
+            projects: self.projects.state(),
+            policies: self.policies.state(),
+            members: self.members.state(),
+            namespaces: self.namespaces.state().iter().map(|ns| (ns.name_any(), ns.labels().clone())).collect(),
+        };
+        let (snapshot, problems) = compile(&inputs);
+        let problems = problems.into_iter().map(|problem| (problem.object.clone(), problem)).collect();
+        let compiled = Arc::new(Compiled { snapshot, problems });
+        let mut all = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(key, (version, Arc::clone(&compiled)));
+        compiled
+    }
+
+    /// Labels of the namespaces that can take objects now, by name.
+    pub fn live_namespaces(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        let live = |namespace: &Arc<PartialObjectMeta<Namespace>>| {
+            namespace.metadata.deletion_timestamp.is_none().then(|| (namespace.name_any(), namespace.labels().clone()))
+        };
+        self.namespaces.state().iter().filter_map(live).collect()
+    }
+
+    fn policy_may_have_changed(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn registry_changed(&self, wake: &Wake, change: Change<'_, Registry>) {
+        let Some(registry) = meant(change, "Registry") else { return };
+        self.policy_may_have_changed();
+        if registry.metadata.deletion_timestamp.is_some()
+            || self.registries.get(&ObjectRef::from_obj(registry)).is_none()
+        {
+            let key = ObjectRef::from_obj(registry);
+            self.compiled.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        }
+        let _ = wake.registries.send(ObjectRef::from_obj(registry));
+        self.wake_dependents(wake, registry);
+    }
+
+    /// What belongs to a Registry looks at its addresses, its keys and what it allows.
+    fn wake_dependents(&self, wake: &Wake, registry: &Registry) {
+        for project in self.projects.state().iter().filter(|project| belongs_to(project, registry)) {
+            let _ = wake.projects.send(ObjectRef::from_obj(&**project));
+            self.wake_members_and_policies(wake, project);
+        }
+        for member in self.members.state().iter().filter(|member| {
+            member.namespace() == registry.namespace()
+                && member.spec.registry_ref.as_ref().is_some_and(|reference| reference.name == registry.name_any())
+        }) {
+            let _ = wake.members.send(ObjectRef::from_obj(&**member));
+        }
+    }
+
+    fn wake_members_and_policies(&self, wake: &Wake, project: &Project) {
+        let (namespace, name) = (project.namespace(), project.name_any());
+        for member in self.members.state() {
+            let named = member.spec.project_ref.as_ref().is_some_and(|reference| reference.name == name);
+            if named && member.namespace() == namespace {
+                let _ = wake.members.send(ObjectRef::from_obj(&*member));
+            }
+        }
+        for policy in self.policies.state() {
+            if policy.spec.project_ref.name == name && policy.namespace() == namespace {
+                let _ = wake.policies.send(ObjectRef::from_obj(&*policy));
+            }
+        }
+    }
+
+    fn project_changed(&self, wake: &Wake, change: Change<'_, Project>) {
+        let Some(project) = meant(change, "Project") else { return };
+        self.policy_may_have_changed();
+        let _ = wake.projects.send(ObjectRef::from_obj(project));
+        if let Some(registry) = self.registry_of(project) {
+            let _ = wake.registries.send(ObjectRef::from_obj(&*registry));
+        }
+        // A path that became free goes to the next one who wants it.
+        for rival in self.projects.state().iter().filter(|other| other.path() == project.path()) {
+            let _ = wake.projects.send(ObjectRef::from_obj(&**rival));
+            self.wake_members_and_policies(wake, rival);
+        }
+        self.wake_members_and_policies(wake, project);
+    }
+
+    fn policy_changed(&self, wake: &Wake, change: Change<'_, RepositoryPolicy>) {
+        let Some(policy) = meant(change, "RepositoryPolicy") else { return };
+        self.policy_may_have_changed();
+        let _ = wake.policies.send(ObjectRef::from_obj(policy));
+    }
+
+    fn member_changed(&self, wake: &Wake, change: Change<'_, Member>) {
+        let Some(member) = meant(change, "Member") else { return };
+        self.policy_may_have_changed();
+        let _ = wake.members.send(ObjectRef::from_obj(member));
+    }
+
+    fn namespace_changed(&self, wake: &Wake, change: Change<'_, PartialObjectMeta<Namespace>>) {
+        let relevant = match &change {
+            Change::Present { object, before } => before.as_ref().is_none_or(|before| {
+                before.labels() != object.labels()
+                    || before.metadata.deletion_timestamp != object.metadata.deletion_timestamp
+            }),
+            Change::Gone(_) => true,
+            Change::Unreadable(_) => false,
+        };
+        if !relevant {
+            return;
+        }
+        self.policy_may_have_changed();
+        for project in self.projects.state() {
+            let _ = wake.projects.send(ObjectRef::from_obj(&*project));
+        }
+        for member in self.members.state() {
+            let _ = wake.members.send(ObjectRef::from_obj(&*member));
+        }
+    }
+
+    /// Wakes the Projects that have a pull secret in the namespace of this ServiceAccount, and the Registry whose
+    /// pods use it.
+    fn service_account_changed(&self, wake: &Wake, change: Change<'_, PartialObjectMeta<ServiceAccount>>) {
+        let (Change::Present { object, .. } | Change::Gone(object)) = &change else { return };
+        for secret in self.children.secrets.state().iter().filter(|secret| secret.namespace() == object.namespace()) {
+            if let Some(Owner::Project(project)) = Owner::of(&secret.metadata) {
+                let _ = wake.projects.send(project);
+            }
+        }
+        self.child_changed(wake, change);
+    }
+
+    fn child_changed<K: Resource<DynamicType = ()>>(&self, wake: &Wake, change: Change<'_, K>) {
+        let (Change::Present { object, .. } | Change::Gone(object)) = change else { return };
+        let _ = match Owner::of(object.meta()) {
+            None => return,
+            Some(Owner::Registry(registry)) => {
+                // New keys mean new credentials.
+                if K::kind(&()) == "Secret" {
+                    if let Some(registry) = self.registries.get(&registry) {
+                        self.wake_dependents(wake, &registry);
+                    }
+                }
+                wake.registries.send(registry).is_ok()
+            }
+            Some(Owner::Project(project)) => wake.projects.send(project).is_ok(),
+            Some(Owner::Member(member)) => wake.members.send(member).is_ok(),
+        };
+    }
+}
+
+/// The object, if the change is one that a reconcile could answer: our own status writes are not.
+fn meant<'a, K: Resource>(change: Change<'a, K>, kind: &'static str) -> Option<&'a K> {
+    let essence = |meta: &ObjectMeta| {
+        (meta.uid.clone(), meta.generation, meta.finalizers.clone(), meta.deletion_timestamp.clone())
+    };
+    match change {
+        Change::Gone(object) => Some(object),
+        Change::Present { object, before } => {
+            let changed = before.is_none_or(|before| {
+                essence(before.meta()) != essence(object.meta())
+                    || before.meta().labels != object.meta().labels
+                    || before.meta().annotations != object.meta().annotations
+            });
+            changed.then_some(object)
+        }
+        Change::Unreadable(invalid) => {
+            let (namespace, name) = (invalid.metadata.namespace.as_deref(), invalid.metadata.name.as_deref());
+            tracing::warn!(kind, namespace, name, error = %invalid.error, "object can't be read and is left as it was: apply it again in the form of the current CRD");
+            None
+        }
+    }
+}
+
+fn channels() -> (Wake, Queues) {
+    let (registry_sender, registries) = unbounded_channel();
+    let (project_sender, projects) = unbounded_channel();
+    let (policy_sender, policies) = unbounded_channel();
+    let (member_sender, members) = unbounded_channel();
+    let wake =
+        Wake { registries: registry_sender, projects: project_sender, policies: policy_sender, members: member_sender };
+    (wake, Queues { registries, projects, policies, members })
+}
+
+/// A kind of object that we make. Says what the world knows of one.
+pub(super) trait Child: Resource<DynamicType = ()> {
+    fn observed(world: &World, namespace: Option<&str>, name: &str) -> Option<ObjectMeta>;
+}
+
+macro_rules! child {
+    ($kind:ty, |$world:ident| $store:expr) => {
+        impl Child for $kind {
+            fn observed($world: &World, namespace: Option<&str>, name: &str) -> Option<ObjectMeta> {
+                let key = ObjectRef::new(name);
+                let key = if let Some(namespace) = namespace { key.within(namespace) } else { key };
+                $store.get(&key).map(|object| object.metadata.clone())
+            }
+        }
+    };
+}
+child!(Secret, |world| world.children.secrets);
+child!(Service, |world| world.children.services);
+child!(ConfigMap, |world| world.children.config_maps);
+child!(PersistentVolumeClaim, |world| world.children.claims);
+child!(Deployment, |world| world.children.deployments);
+child!(PodDisruptionBudget, |world| world.children.disruption_budgets);
+child!(Role, |world| world.children.roles);
+child!(RoleBinding, |world| world.children.role_bindings);
+child!(ClusterRoleBinding, |world| world.children.cluster_role_bindings);
+child!(ServiceAccount, |world| world.all_service_accounts);
+
+/// Whether the annotation names one of ours.
+pub(super) fn owner_text(metadata: &ObjectMeta) -> Option<&str> {
+    metadata.annotations.as_ref()?.get(OWNER).map(String::as_str)
+}

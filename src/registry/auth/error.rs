@@ -1,0 +1,25 @@
+//! Why a caller is turned away.
+
+use crate::policy::{CredentialError, Denial};
+
+/// Why a caller is turned away. The texts are for the client.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    #[error("log in first")]
+    Required,
+    #[error("the Authorization header can't be read: use Basic or Bearer credentials")]
+    Header,
+    #[error("user name or password is wrong, or the password has expired")]
+    Password(#[source] Option<CredentialError>),
+    #[error("the token is not valid; get a new one")]
+    Token(#[source] CredentialError),
+    #[error("the credential has been revoked or has expired; get a new one")]
+    Revoked,
+    /// A token with more in it would do.
+    #[error("the token was not made for this; get one for the scope that the challenge names")]
+    InsufficientScope,
+    #[error("{0}")]
+    Denied(Denial),
+    #[error("the token can't be signed")]
+    Signing(#[source] CredentialError),
+}

@@ -1,0 +1,87 @@
+//! Makes tokens: what is asked for, as far as the policy allows it now.
+
+use k8s_openapi::jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::authenticate::Caller;
+use super::token::{Access, AccessClaims, AccessKind, RefreshClaims};
+use super::{AuthError, Published, Scope, TokenRequest};
+use crate::policy::{Decision, Identity, Operation, Snapshot, authorize};
+
+/// Clients take a token that lasts less for one that lasts so long (Docker's token specification, `expires_in`).
+const SHORTEST_LIFE: i64 = 60;
+const REFRESH_LIFE: i64 = 24 * 60 * 60;
+
+/// The answer of `/token`, in Docker's form and in OAuth's at the same time.
+#[derive(Serialize)]
+pub struct TokenResponse {
+    token: String,
+    access_token: String,
+    expires_in: i64,
+    /// RFC 3339, whole seconds.
+    issued_at: String,
+    scope: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+}
+
+/// Makes an access token, and a refresh token if one is wanted and there is somebody whom it could stand for.
+pub fn issue(
+    published: &Published,
+    caller: &Caller,
+    request: &TokenRequest,
+    with_refresh: bool,
+    now: Timestamp,
+) -> Result<TokenResponse, AuthError> {
+    let (identity, registry) = (caller.identity(), &published.snapshot.registry);
+    let access = grant(&published.snapshot, identity, &request.scopes, now);
+    let iat = now.as_second();
+    // Neither outlives the credential that it was given for.
+    let ends = |life: i64| caller.expires().map_or(iat + life, |end| end.min(iat + life));
+    let life = i64::try_from(registry.token_ttl).unwrap_or(REFRESH_LIFE).clamp(SHORTEST_LIFE, REFRESH_LIFE);
+    let claims = AccessClaims {
+        aud: registry.uid.clone(),
+        iat,
+        exp: ends(life),
+        jti: Uuid::new_v4().to_string(),
+        identity: identity.clone(),
+        access,
+    };
+    let refresh = (with_refresh && *identity != Identity::Anonymous).then(|| RefreshClaims {
+        aud: registry.uid.clone(),
+        iat,
+        exp: ends(REFRESH_LIFE),
+        identity: identity.clone(),
+    });
+    let token = claims.sign(published).map_err(AuthError::Signing)?;
+    Ok(TokenResponse {
+        access_token: token.clone(),
+        token,
+        expires_in: claims.exp - iat,
+        issued_at: Timestamp::from_second(iat).unwrap_or(now).to_string(),
+        scope: scope_text(&claims.access),
+        refresh_token: refresh.map(|claims| claims.sign(published)).transpose().map_err(AuthError::Signing)?,
+    })
+}
+
+/// The part of what is asked for that is allowed.
+fn grant(snapshot: &Snapshot, identity: &Identity, scopes: &[Scope], now: Timestamp) -> Vec<Access> {
+    let mut granted: Vec<Access> = Vec::new();
+    for Scope { repository, actions } in scopes {
+        let allowed = actions.iter().filter(|&&action| {
+            let operation = Operation { action, repository: repository.clone() };
+            authorize(snapshot, identity, &operation, now) == Decision::Allow
+        });
+        let allowed: Vec<String> = allowed.map(|action| action.scope_name().to_owned()).collect();
+        if !allowed.is_empty() {
+            granted.push(Access { kind: AccessKind::Repository, name: repository.clone(), actions: allowed });
+        }
+    }
+    granted
+}
+
+fn scope_text(access: &[Access]) -> String {
+    let scope = |access: &Access| format!("repository:{}:{}", access.name, access.actions.join(","));
+    access.iter().map(scope).collect::<Vec<_>>().join(" ")
+}

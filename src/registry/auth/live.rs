@@ -1,0 +1,121 @@
+//! The policy in force, replaced whole while requests go on.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
+
+use crate::policy::{KeySet, Snapshot};
+
+/// A policy and the keys that go with it.
+#[derive(Debug)]
+pub struct Published {
+    pub snapshot: Arc<Snapshot>,
+    pub keys: Arc<KeySet>,
+    /// Changes when the keys do: what was verified with other keys has to be verified again.
+    pub(super) keys_generation: u64,
+}
+
+/// Where the policy is published and read. A reader never waits for a writer.
+#[derive(Debug)]
+pub struct Live {
+    published: ArcSwapOption<Published>,
+    /// How often something has been published.
+    revision: watch::Sender<u64>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { published: ArcSwapOption::empty(), revision: watch::Sender::new(0) }
+    }
+}
+
+impl Live {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts a policy in force. Pass the same `Arc` of keys as long as they are the same: then tokens that have been
+    /// verified stay so.
+    pub fn publish(&self, snapshot: Arc<Snapshot>, keys: Arc<KeySet>) {
+        // The channel's lock makes two publishers go one after the other.
+        self.revision.send_modify(|revision| {
+            let keys_generation = match &*self.published.load() {
+                None => 0,
+                Some(before) => before.keys_generation + u64::from(!Arc::ptr_eq(&before.keys, &keys)),
+            };
+            self.published.store(Some(Arc::new(Published { snapshot, keys, keys_generation })));
+            *revision += 1;
+        });
+    }
+
+    /// The policy in force, if there has been one yet.
+    pub fn current(&self) -> Option<Arc<Published>> {
+        self.published.load_full()
+    }
+
+    /// Tells of each publication.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// Waits for the first policy.
+    pub async fn first(&self) -> Arc<Published> {
+        let mut revision = self.subscribe();
+        loop {
+            revision.mark_unchanged();
+            if let Some(published) = self.current() {
+                return published;
+            }
+            if revision.changed().await.is_err() {
+                // The sender is a field of what `self` borrows.
+                unreachable!("the channel lives as long as this value");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{RegistryFacts, SigningKey};
+    use std::collections::HashMap;
+
+    fn snapshot() -> Arc<Snapshot> {
+        Arc::new(Snapshot {
+            registry: RegistryFacts { uid: "r".to_owned(), name: "ns/r".to_owned(), token_ttl: 300 },
+            projects: HashMap::new(),
+            robots: HashMap::new(),
+            pull_secrets: HashMap::new(),
+        })
+    }
+
+    fn keys() -> Arc<KeySet> {
+        Arc::new(KeySet::new(SigningKey::from_seed(&[1; 32]).unwrap(), vec![]))
+    }
+
+    #[tokio::test]
+    async fn waits_for_the_first_policy() {
+        let live = Arc::new(Live::new());
+        assert!(live.current().is_none());
+        let waiting = tokio::spawn({
+            let live = Arc::clone(&live);
+            async move { live.first().await }
+        });
+        tokio::task::yield_now().await;
+        live.publish(snapshot(), keys());
+        assert_eq!(waiting.await.unwrap().snapshot, snapshot());
+        live.first().await;
+    }
+
+    #[test]
+    fn only_other_keys_start_a_new_generation() {
+        let (live, first, second) = (Live::new(), keys(), keys());
+        let generation = || live.current().unwrap().keys_generation;
+        live.publish(snapshot(), Arc::clone(&first));
+        live.publish(snapshot(), first);
+        assert_eq!(generation(), 0);
+        live.publish(snapshot(), second);
+        assert_eq!(generation(), 1);
+    }
+}

@@ -1,0 +1,148 @@
+//! The registry's own tokens: short-lived access tokens, and refresh tokens for clients that ask for them.
+//!
+//! Both are JWTs signed with the Registry's key, each of its own `typ`, so that one can't be shown in place of the
+//! other or of a credential.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use moka::sync::Cache;
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+
+use super::Published;
+use crate::oci::RepositoryName;
+use crate::policy::{CredentialError, Identity, Operation};
+
+const ACCESS_TYPE: &str = "landfast-access+jwt";
+const REFRESH_TYPE: &str = "landfast-refresh+jwt";
+/// Bytes of tokens that the cache stands for. What it keeps of a token is about as long as the token.
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// What an access token says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessClaims {
+    /// UID of the Registry.
+    pub aud: String,
+    /// Issued at, in seconds since the epoch.
+    pub iat: i64,
+    /// Expiry, in seconds since the epoch.
+    pub exp: i64,
+    /// Tells one token from another in a log of theirs.
+    pub jti: String,
+    pub identity: Identity,
+    pub access: Vec<Access>,
+}
+
+/// Actions on one resource, as Docker's token specification writes them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    #[serde(rename = "type")]
+    pub kind: AccessKind,
+    pub name: RepositoryName,
+    pub actions: Vec<String>,
+}
+
+/// Kind of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessKind {
+    Repository,
+}
+
+impl AccessClaims {
+    pub fn sign(&self, published: &Published) -> Result<String, CredentialError> {
+        published.keys.sign(ACCESS_TYPE, self)
+    }
+
+    /// Whether the token was made for this.
+    pub fn covers(&self, operation: &Operation) -> bool {
+        let wanted = operation.action.scope_name();
+        self.access
+            .iter()
+            .any(|access| access.name == operation.repository && access.actions.iter().any(|action| action == wanted))
+    }
+
+    fn check(&self, published: &Published, now: Timestamp) -> Result<(), CredentialError> {
+        check(&self.aud, self.exp, published, now)
+    }
+}
+
+/// What a refresh token says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshClaims {
+    /// UID of the Registry.
+    pub aud: String,
+    /// Issued at, in seconds since the epoch.
+    pub iat: i64,
+    /// Expiry, in seconds since the epoch.
+    pub exp: i64,
+    pub identity: Identity,
+}
+
+impl RefreshClaims {
+    pub fn sign(&self, published: &Published) -> Result<String, CredentialError> {
+        published.keys.sign(REFRESH_TYPE, self)
+    }
+
+    /// Verifies a refresh token. Whether its identity is still valid is the caller's to ask.
+    pub fn verify(token: &str, published: &Published, now: Timestamp) -> Result<Self, CredentialError> {
+        let claims: Self = published.keys.verify(REFRESH_TYPE, token)?;
+        check(&claims.aud, claims.exp, published, now)?;
+        Ok(claims)
+    }
+}
+
+fn check(audience: &str, expiry: i64, published: &Published, now: Timestamp) -> Result<(), CredentialError> {
+    if audience != published.snapshot.registry.uid {
+        return Err(CredentialError::Audience);
+    }
+    if expiry <= now.as_second() {
+        return Err(CredentialError::Expired);
+    }
+    Ok(())
+}
+
+/// Which keys verified it, and the token's SHA-256.
+type CacheKey = (u64, [u8; 32]);
+
+/// Access tokens whose signature has been verified: one costs a hash instead of a curve operation.
+///
+/// Only the signature is remembered. Audience and expiry are looked at each time, and other keys are another entry.
+#[derive(Clone)]
+pub struct TokenCache {
+    verified: Cache<CacheKey, Arc<AccessClaims>>,
+}
+
+impl Default for TokenCache {
+    fn default() -> Self {
+        let weight = |_: &CacheKey, claims: &Arc<AccessClaims>| {
+            let access = claims.access.iter().map(|access| access.name.as_str().len() + 96).sum::<usize>();
+            u32::try_from(512 + access).unwrap_or(u32::MAX)
+        };
+        Self { verified: Cache::builder().max_capacity(CACHE_BYTES).weigher(weight).build() }
+    }
+}
+
+impl TokenCache {
+    /// Verifies an access token.
+    pub fn verify(
+        &self,
+        token: &str,
+        published: &Published,
+        now: Timestamp,
+    ) -> Result<Arc<AccessClaims>, CredentialError> {
+        let key = (published.keys_generation, sha2::Sha256::digest(token).into());
+        if let Some(claims) = self.verified.get(&key) {
+            if let Err(error) = claims.check(published, now) {
+                self.verified.invalidate(&key);
+                return Err(error);
+            }
+            return Ok(claims);
+        }
+        let claims: Arc<AccessClaims> = Arc::new(published.keys.verify(ACCESS_TYPE, token)?);
+        claims.check(published, now)?;
+        self.verified.insert(key, Arc::clone(&claims));
+        Ok(claims)
+    }
+}

@@ -1,0 +1,134 @@
+//! Blobs: content that a repository holds by a link, so that equal content is stored once.
+
+use futures::FutureExt;
+
+use super::body::Body;
+use super::{BodyStream, ByteRange, Content, ContentError, found, keys};
+use crate::oci::{Digest, RepositoryName};
+use crate::registry::storage::StageId;
+
+/// A blob that a repository holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blob {
+    /// In bytes.
+    pub size: u64,
+}
+
+/// A blob, or a part of it, on its way out.
+pub struct BlobBody {
+    /// Where in the blob `stream` starts.
+    pub start: u64,
+    /// How many bytes `stream` gives.
+    pub size: u64,
+    /// The size of the whole blob.
+    pub total: u64,
+    pub stream: BodyStream,
+}
+
+impl Content {
+    /// Errors: [`BlobUnknown`](ContentError::BlobUnknown) unless the repository itself holds the blob.
+    pub async fn stat_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Blob, ContentError> {
+        let (link, content) = (keys::blob_link(repository, digest), keys::blob(digest));
+        let (linked, meta) = tokio::join!(self.exists(&link), self.store.head(&content));
+        match (linked?, found(meta)?) {
+            (true, Some(meta)) => Ok(Blob { size: meta.size }),
+            _ => Err(ContentError::BlobUnknown),
+        }
+    }
+
+    pub async fn read_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        range: Option<ByteRange>,
+    ) -> Result<BlobBody, ContentError> {
+        let (link, content) = (keys::blob_link(repository, digest), keys::blob(digest));
+        let (linked, object) = tokio::join!(self.exists(&link), self.store.get(&content, range));
+        // The link decides first: the size of what the repository doesn't hold is nobody's business.
+        if !linked? {
+            return Err(ContentError::BlobUnknown);
+        }
+        let object = found(object)?.ok_or(ContentError::BlobUnknown)?;
+        let range = object.range;
+        Ok(BlobBody { start: range.start, size: range.end - range.start, total: object.meta.size, stream: object.body })
+    }
+
+    /// Makes `to` hold a blob that `from` holds. False if `from` doesn't.
+    pub async fn mount_blob(
+        &self,
+        from: &RepositoryName,
+        to: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, ContentError> {
+        match self.stat_blob(from, digest).await {
+            Ok(_) => self.link_blob(to, digest).await.map(|()| true),
+            Err(ContentError::BlobUnknown) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the repository let go of a blob. Its content is garbage collection's business.
+    pub async fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), ContentError> {
+        match self.remove(&keys::blob_link(repository, digest)).await? {
+            true => Ok(()),
+            false => Err(ContentError::BlobUnknown),
+        }
+    }
+
+    /// Takes a blob in one request (distribution-spec, "Single POST"). Nothing is left of it if it fails.
+    pub async fn put_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        stream: BodyStream,
+    ) -> Result<(), ContentError> {
+        let (repository, digest) = (repository.clone(), digest.clone());
+        self.detached(|content| {
+            async move {
+                let mut body = Body::new(stream);
+                match body.small().await {
+                    Some(small) => content.store_small(&digest, small).await?,
+                    None => content.store_large(&digest, &mut body).await?,
+                }
+                content.link_blob(&repository, &digest).await
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    pub(super) async fn link_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), ContentError> {
+        self.put_if_absent(&keys::blob_link(repository, digest), bytes::Bytes::new()).await
+    }
+
+    pub(super) async fn store_small(&self, digest: &Digest, small: bytes::Bytes) -> Result<(), ContentError> {
+        check_digest(digest, Digest::of(digest.algorithm(), &small))?;
+        self.put_if_absent(&keys::blob(digest), small).await
+    }
+
+    async fn store_large(&self, digest: &Digest, body: &mut Body) -> Result<(), ContentError> {
+        let id = StageId::random();
+        self.store.stage_create(&id).await?;
+        let stored = self.fill_and_publish(&id, digest, body).await;
+        if stored.is_err() {
+            self.discard_stage(&id).await?;
+        }
+        stored
+    }
+
+    async fn fill_and_publish(&self, id: &StageId, digest: &Digest, body: &mut Body) -> Result<(), ContentError> {
+        let mut writer = self.store.stage_append(id, 0).await?;
+        let mut hasher = Some(crate::oci::Hasher::new(digest.algorithm()));
+        body.pour(&mut *writer, &mut hasher).await?;
+        let actual = self.digest_of_stage(id, digest.algorithm(), hasher).await?;
+        check_digest(digest, actual)?;
+        Ok(writer.publish(&keys::blob(digest)).await?)
+    }
+}
+
+pub(super) fn check_digest(expected: &Digest, actual: Digest) -> Result<(), ContentError> {
+    if actual == *expected {
+        return Ok(());
+    }
+    Err(ContentError::DigestMismatch { expected: expected.clone(), actual })
+}

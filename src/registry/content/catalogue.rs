@@ -1,0 +1,31 @@
+//! The catalogue: the repositories that hold a manifest.
+
+use bytes::Bytes;
+
+use super::{Content, ContentError, keys};
+use crate::oci::RepositoryName;
+
+impl Content {
+    /// At most `limit` repositories behind `after`, in byte order of their names, and whether there are more.
+    pub async fn list_repositories(
+        &self,
+        after: Option<&RepositoryName>,
+        limit: usize,
+    ) -> Result<(Vec<RepositoryName>, bool), ContentError> {
+        let after = after.map(keys::catalogue_entry);
+        let (entries, more) = self.list_objects(&keys::catalogue(), after.as_ref(), limit).await?;
+        Ok((entries.iter().filter_map(keys::repository_of).collect(), more))
+    }
+
+    pub(super) async fn add_to_catalogue(&self, repository: &RepositoryName) -> Result<(), ContentError> {
+        self.put_if_absent(&keys::catalogue_entry(repository), Bytes::new()).await
+    }
+
+    /// The caller excludes pushes to the repository.
+    pub(super) async fn remove_from_catalogue_if_empty(&self, repository: &RepositoryName) -> Result<(), ContentError> {
+        if !self.holds_any(&keys::manifests(repository)).await? {
+            self.remove(&keys::catalogue_entry(repository)).await?;
+        }
+        Ok(())
+    }
+}

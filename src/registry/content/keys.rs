@@ -1,0 +1,235 @@
+//! The storage layout. No other module knows where anything is.
+//!
+//! ```text
+//! blobs/<algorithm>/<first two digits>/<hex>      content of blobs and manifests, shared by all repositories
+//! catalogue/<repository>                          empty: the repository holds a manifest
+//! repositories/<repository>/
+//!   blobs/<algorithm>-<hex>                       empty: the repository holds this blob
+//!   manifests/<algorithm>-<hex>                   JSON: media type, size, subject, who pushed it and when
+//!   tags/<tag>                                    JSON: digest, who pushed it and when
+//!   referrers/<algorithm>-<hex of the subject>/
+//!     <algorithm>-<hex>                           JSON: the referrer's descriptor
+//! uploads/<id>                                    JSON: the repository of an upload session; its content is staged
+//! ```
+//!
+//! Each listing that the registry offers is one prefix, already in the order in which it is offered:
+//! - A `<repository>` is one component, because names nest: `a` and `a/b` can both be repositories. The bytes `-`, `.`
+//!   and `/`, which are neighbours in ASCII, are each written as the one before: `,`, `-` and `.`. So the order of
+//!   names is that of keys, and a name of 255 bytes still fits into a file name.
+//! - A `<tag>` starts with the tag in lower case, because tags are listed in "case-insensitive alphanumeric order"
+//!   (distribution-spec, "Listing Tags"). If that loses something, `,` follows, which sorts before what a tag may
+//!   hold, and the places of the upper-case letters as hexadecimal digits, four places each: `Latest` is
+//!   `latest,8`. So tags that differ by case only are two objects, even on a file system that ignores case.
+
+use crate::oci::{Digest, RepositoryName, Tag};
+use crate::registry::storage::{Key, Prefix};
+
+use super::UploadId;
+
+const CATALOGUE: &str = "catalogue/";
+const UPLOADS: &str = "uploads/";
+
+pub fn blob(digest: &Digest) -> Key {
+    let (algorithm, hex) = (digest.algorithm().name(), digest.hex());
+    key(format!("blobs/{algorithm}/{}/{hex}", &hex[..2]))
+}
+
+pub fn catalogue() -> Prefix {
+    prefix(CATALOGUE.to_owned())
+}
+
+pub fn catalogue_entry(repository: &RepositoryName) -> Key {
+    key(format!("{CATALOGUE}{}", encode_repository(repository)))
+}
+
+/// The repository that a key of the catalogue is about.
+pub fn repository_of(entry: &Key) -> Option<RepositoryName> {
+    let back = |byte| match byte {
+        ',' => '-',
+        '-' => '.',
+        '.' => '/',
+        other => other,
+    };
+    entry.name().chars().map(back).collect::<String>().parse().ok()
+}
+
+pub fn repository(repository: &RepositoryName) -> Prefix {
+    prefix(below(repository, ""))
+}
+
+pub fn blob_link(repository: &RepositoryName, digest: &Digest) -> Key {
+    key(below(repository, &format!("blobs/{}", encode_digest(digest))))
+}
+
+pub fn manifests(repository: &RepositoryName) -> Prefix {
+    prefix(below(repository, "manifests/"))
+}
+
+pub fn manifest(repository: &RepositoryName, digest: &Digest) -> Key {
+    key(below(repository, &format!("manifests/{}", encode_digest(digest))))
+}
+
+pub fn tags(repository: &RepositoryName) -> Prefix {
+    prefix(below(repository, "tags/"))
+}
+
+pub fn tag(repository: &RepositoryName, tag: &Tag) -> Key {
+    key(below(repository, &format!("tags/{}", encode_tag(tag))))
+}
+
+/// The tag that a key is about.
+pub fn tag_of(key: &Key) -> Option<Tag> {
+    let Some((lower, places)) = key.name().split_once(',') else { return key.name().parse().ok() };
+    let is_upper = |at: usize| -> Option<bool> {
+        let digit = places.as_bytes().get(at / 4).map_or(Some(0), |&digit| char::from(digit).to_digit(16))?;
+        Some(digit & (8 >> (at % 4)) != 0)
+    };
+    let letter = |(at, letter): (usize, char)| Some(if is_upper(at)? { letter.to_ascii_uppercase() } else { letter });
+    lower.chars().enumerate().map(letter).collect::<Option<String>>()?.parse().ok()
+}
+
+pub fn referrers(repository: &RepositoryName, subject: &Digest) -> Prefix {
+    prefix(below(repository, &format!("referrers/{}/", encode_digest(subject))))
+}
+
+pub fn referrer(repository: &RepositoryName, subject: &Digest, digest: &Digest) -> Key {
+    key(below(repository, &format!("referrers/{}/{}", encode_digest(subject), encode_digest(digest))))
+}
+
+pub fn uploads() -> Prefix {
+    prefix(UPLOADS.to_owned())
+}
+
+pub fn upload(id: &UploadId) -> Key {
+    key(format!("{UPLOADS}{id}"))
+}
+
+/// The upload session that a key is about.
+pub fn upload_of(key: &Key) -> Option<UploadId> {
+    key.name().parse().ok()
+}
+
+fn below(repository: &RepositoryName, rest: &str) -> String {
+    format!("repositories/{}/{rest}", encode_repository(repository))
+}
+
+fn encode_repository(repository: &RepositoryName) -> String {
+    let before = |byte| match byte {
+        '-' => ',',
+        '.' => '-',
+        '/' => '.',
+        other => other,
+    };
+    repository.as_str().chars().map(before).collect()
+}
+
+fn encode_digest(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm().name(), digest.hex())
+}
+
+fn encode_tag(tag: &Tag) -> String {
+    let mut text = tag.as_str().to_ascii_lowercase();
+    if text == tag.as_str() {
+        return text;
+    }
+    text.push(',');
+    for four in tag.as_str().as_bytes().chunks(4) {
+        let bits = four.iter().enumerate().map(|(at, byte)| if byte.is_ascii_uppercase() { 8u32 >> at } else { 0 });
+        text.extend(char::from_digit(bits.sum(), 16));
+    }
+    text.truncate(text.trim_end_matches('0').len());
+    text
+}
+
+/// Names and digests are valid before they come here, and their forms are those of components.
+fn key(text: String) -> Key {
+    Key::new(text).expect("names and digests make valid keys")
+}
+
+fn prefix(text: String) -> Prefix {
+    Prefix::new(text).expect("names and digests make valid prefixes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn name(text: &str) -> RepositoryName {
+        text.parse().unwrap()
+    }
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn the_layout_is_as_drawn() {
+        let digest: Digest = DIGEST.parse().unwrap();
+        let app = name("team/my-app");
+        let drawn = [
+            (blob(&digest), format!("blobs/sha256/e3/{HEX}")),
+            (catalogue_entry(&app), "catalogue/team.my,app".to_owned()),
+            (blob_link(&app, &digest), format!("repositories/team.my,app/blobs/sha256-{HEX}")),
+            (manifest(&app, &digest), format!("repositories/team.my,app/manifests/sha256-{HEX}")),
+            (tag(&app, &"Latest".parse().unwrap()), "repositories/team.my,app/tags/latest,8".to_owned()),
+            (tag(&app, &"v1".parse().unwrap()), "repositories/team.my,app/tags/v1".to_owned()),
+            (referrer(&app, &digest, &digest), format!("repositories/team.my,app/referrers/sha256-{HEX}/sha256-{HEX}")),
+        ];
+        for (key, expected) in drawn {
+            assert_eq!(key.as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn the_longest_names_have_keys() {
+        let longest = name(&"a".repeat(255));
+        let digest = Digest::of(crate::oci::Algorithm::Sha512, b"");
+        let tag: Tag = "A".repeat(128).parse().unwrap();
+        referrer(&longest, &digest, &digest);
+        assert_eq!(tag_of(&super::tag(&longest, &tag)), Some(tag));
+    }
+
+    fn any_name() -> impl Strategy<Value = RepositoryName> {
+        // A small alphabet, so that names often differ in a separator only.
+        "[ab0]((\\.|_|__|-{1,3}|/)[ab0]){0,4}".prop_map(|text| name(&text))
+    }
+
+    fn any_tag() -> impl Strategy<Value = Tag> {
+        prop_oneof!["[abAB0_][abAB0_.-]{0,5}", "[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}"]
+            .prop_map(|text| text.parse().unwrap())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn keys_sort_as_repository_names_do(a in any_name(), b in any_name()) {
+            prop_assert_eq!(catalogue_entry(&a).cmp(&catalogue_entry(&b)), a.as_str().cmp(b.as_str()));
+        }
+
+        #[test]
+        fn a_repository_is_read_back_from_its_key(a in any_name()) {
+            prop_assert_eq!(repository_of(&catalogue_entry(&a)), Some(a));
+        }
+
+        #[test]
+        fn keys_sort_as_tags_do_without_case(a in any_tag(), b in any_tag()) {
+            let app = name("app");
+            let by_key = tag(&app, &a).cmp(&tag(&app, &b));
+            let without_case = a.as_str().to_ascii_lowercase().cmp(&b.as_str().to_ascii_lowercase());
+            prop_assert_eq!(without_case.then(by_key), by_key);
+            prop_assert_eq!(by_key.is_eq(), a == b);
+        }
+
+        #[test]
+        fn tags_that_differ_by_case_differ_without_it(a in any_tag(), b in any_tag()) {
+            let lower = |tag: &Tag| super::tag(&name("app"), tag).as_str().to_ascii_lowercase();
+            prop_assert_eq!(lower(&a) == lower(&b), a == b);
+        }
+
+        #[test]
+        fn a_tag_is_read_back_from_its_key(a in any_tag()) {
+            prop_assert_eq!(tag_of(&tag(&name("app"), &a)), Some(a));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Many at once.
+
+use futures::future::{join_all, try_join_all};
+
+use super::*;
+
+over_each_store! {
+    async fn no_tag_is_lost_when_many_are_pushed_at_once(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        let config = push_blob(content, &app, b"config").await;
+        let pushes = (0..32).map(|n| {
+            let (content, app, new) = (content.clone(), app.clone(), image("one", &config, None, Some(&format!("v{n:02}"))));
+            tokio::spawn(async move { content.put_manifest(&app, new).await.unwrap() })
+        });
+        try_join_all(pushes).await.unwrap();
+        let expected: Vec<_> = (0..32).map(|n| tag(&format!("v{n:02}"))).collect();
+        assert_eq!(content.list_tags(&app, None, None).await.unwrap(), (expected, false));
+    }
+
+    async fn one_blob_can_be_pushed_by_many_at_once(fixture) {
+        let (content, blob) = (&fixture.content, large());
+        let digest = Digest::sha256(&blob);
+        let pushes = (0..16).map(|n| {
+            let (content, app) = (content.clone(), repository(&format!("app{}", n % 4)));
+            let (blob, digest) = (blob.clone(), digest.clone());
+            tokio::spawn(async move {
+                if n % 2 == 0 {
+                    return content.put_blob(&app, &digest, body(&blob)).await.unwrap();
+                }
+                let id = content.start_upload(&app).await.unwrap();
+                content.append_upload(&app, &id, None, body(&blob)).await.unwrap();
+                content.finish_upload(&app, &id, None, body(b""), &digest).await.unwrap();
+            })
+        });
+        try_join_all(pushes).await.unwrap();
+        for n in 0..4 {
+            assert!(read_blob(content, &repository(&format!("app{n}")), &digest).await == blob);
+        }
+        fixture.assert_no_upload_left().await;
+    }
+
+    async fn a_session_is_finished_by_one_of_many(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        for round in 0..30u8 {
+            let id = content.start_upload(&app).await.unwrap();
+            content.append_upload(&app, &id, None, body(&[round])).await.unwrap();
+            let digest = Digest::sha256(&[round]);
+            let finishes = (0..8).map(|_| content.finish_upload(&app, &id, None, body(b""), &digest));
+            let results = join_all(finishes).await;
+            assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+            for result in results {
+                let refused = matches!(result, Ok(()) | Err(ContentError::UploadBusy | ContentError::UploadUnknown));
+                assert!(refused, "{result:?}");
+            }
+            assert_eq!(read_blob(content, &app, &digest).await, [round]);
+        }
+    }
+
+    /// Other content must not slip under a digest between the check and the publication.
+    async fn appends_at_the_same_time_never_spoil_what_is_published(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        for round in 0..20u8 {
+            let id = content.start_upload(&app).await.unwrap();
+            content.append_upload(&app, &id, None, body(&[round; 1000])).await.unwrap();
+            let digest = Digest::sha256(&[round; 1000]);
+            let finish = content.finish_upload(&app, &id, None, body(b""), &digest);
+            let append = content.append_upload(&app, &id, None, body(b"more"));
+            if tokio::join!(append, finish).1.is_ok() {
+                assert_eq!(read_blob(content, &app, &digest).await, [round; 1000]);
+            }
+        }
+    }
+
+    async fn a_tag_never_points_to_nothing_when_its_manifest_is_deleted_meanwhile(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        let config = push_blob(content, &app, b"config").await;
+        for _ in 0..20 {
+            let new = image("one", &config, None, Some("v1"));
+            let digest = new.digest.clone();
+            content.put_manifest(&app, new.clone()).await.unwrap();
+            let (pushed, deleted) = tokio::join!(content.put_manifest(&app, new), content.delete_manifest(&app, &digest));
+            pushed.unwrap();
+            deleted.unwrap();
+            let tagged = !content.list_tags(&app, None, None).await.unwrap().0.is_empty();
+            let there = content.get_manifest(&app, &Reference::Digest(digest)).await.is_ok();
+            let listed = !content.list_repositories(None, 1).await.unwrap().0.is_empty();
+            assert_eq!((tagged, listed), (there, there));
+        }
+    }
+}

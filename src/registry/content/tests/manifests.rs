@@ -1,0 +1,136 @@
+//! Manifests, by tag and by digest.
+
+use super::*;
+
+over_each_store! {
+    async fn a_manifest_is_read_as_it_was_put(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        let config = push_blob(content, &app, b"config").await;
+        let new = image("one", &config, None, Some("v1"));
+        assert!(!content.put_manifest(&app, new.clone()).await.unwrap());
+        for reference in [Reference::Tag(tag("v1")), Reference::Digest(new.digest.clone())] {
+            let stored = content.get_manifest(&app, &reference).await.unwrap();
+            assert_eq!((&stored.digest, &stored.bytes), (&new.digest, &new.bytes));
+            assert_eq!(stored.media_type.as_str(), MediaType::OCI_MANIFEST);
+            let stat = content.stat_manifest(&app, &reference).await.unwrap();
+            let expected = ManifestStat { digest: stored.digest, media_type: stored.media_type, size: new.bytes.len() as u64 };
+            assert_eq!(stat, expected);
+        }
+    }
+
+    async fn what_was_not_pushed_is_unknown(fixture) {
+        let (content, app, other) = (&fixture.content, repository("app"), repository("other"));
+        let digest = push_image(content, &app, "one", Some("v1")).await;
+        let unknown = [
+            (&app, Reference::Tag(tag("v2"))),
+            (&app, Reference::Tag(tag("V1"))),
+            (&app, Reference::Digest(Digest::sha256(b"other"))),
+            (&other, Reference::Tag(tag("v1"))),
+            (&other, Reference::Digest(digest)),
+        ];
+        for (repository, reference) in unknown {
+            assert_error!(content.get_manifest(repository, &reference).await, ContentError::ManifestUnknown);
+            assert_error!(content.stat_manifest(repository, &reference).await, ContentError::ManifestUnknown);
+        }
+    }
+
+    async fn a_blob_is_no_manifest(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        let blob = push_blob(content, &app, b"{}").await;
+        assert_error!(content.get_manifest(&app, &Reference::Digest(blob)).await, ContentError::ManifestUnknown);
+    }
+
+    async fn a_manifest_with_missing_blobs_is_refused_and_all_are_named(fixture) {
+        let (content, app, other) = (&fixture.content, repository("app"), repository("other"));
+        let config = push_blob(content, &other, b"config").await;
+        let layer = Digest::sha256(b"layer");
+        let json = serde_json::json!({
+            "schemaVersion": 2,
+            "config": {"mediaType": "a/b", "digest": config, "size": 6},
+            "layers": [{"mediaType": "a/b", "digest": layer, "size": 5}, {"mediaType": "a/b", "digest": layer, "size": 5}],
+        });
+        let new = new_manifest(MediaType::OCI_MANIFEST, &json, Some("v1"));
+        match content.put_manifest(&app, new.clone()).await {
+            Err(ContentError::ManifestBlobUnknown(missing)) => assert_eq!(missing, [config, layer]),
+            other => panic!("{other:?}"),
+        }
+        assert_error!(content.get_manifest(&app, &Reference::Digest(new.digest)).await, ContentError::ManifestUnknown);
+        assert_error!(content.list_tags(&app, None, None).await, ContentError::RepositoryUnknown);
+    }
+
+    async fn an_index_with_a_missing_child_is_refused(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        let child = push_image(content, &app, "child", None).await;
+        let missing = Digest::sha256(b"missing");
+        match content.put_manifest(&app, index(&[&child, &missing])).await {
+            Err(ContentError::ManifestBlobUnknown(named)) => assert_eq!(named, [missing]),
+            other => panic!("{other:?}"),
+        }
+        content.put_manifest(&app, index(&[&child])).await.unwrap();
+    }
+
+    async fn a_manifest_under_a_wrong_digest_is_refused(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        let config = push_blob(content, &app, b"config").await;
+        let new = NewManifest { digest: Digest::sha256(b"other"), ..image("one", &config, None, None) };
+        assert_error!(content.put_manifest(&app, new).await, ContentError::DigestMismatch { .. });
+    }
+
+    async fn a_manifest_that_is_too_large_is_refused(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        let config = push_blob(content, &app, b"config").await;
+        let fits = image(&"x".repeat(4 << 20), &config, None, None);
+        assert_error!(content.put_manifest(&app, fits).await, ContentError::TooLarge { .. });
+        let overhead = image("", &config, None, None).bytes.len();
+        let largest = image(&"x".repeat((4 << 20) - overhead), &config, None, Some("v1"));
+        content.put_manifest(&app, largest.clone()).await.unwrap();
+        let stored = content.get_manifest(&app, &Reference::Tag(tag("v1"))).await.unwrap();
+        assert!(stored.bytes == largest.bytes);
+    }
+
+    async fn a_tag_moves(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        let old = push_image(content, &app, "old", Some("v1")).await;
+        let new = push_image(content, &app, "new", Some("v1")).await;
+        assert_eq!(content.get_manifest(&app, &Reference::Tag(tag("v1"))).await.unwrap().digest, new);
+        content.get_manifest(&app, &Reference::Digest(old)).await.unwrap();
+    }
+
+    async fn a_deleted_tag_leaves_the_manifest(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        let digest = push_image(content, &app, "one", Some("v1")).await;
+        content.delete_tag(&app, &tag("v1")).await.unwrap();
+        assert_error!(content.delete_tag(&app, &tag("v1")).await, ContentError::ManifestUnknown);
+        assert_eq!(content.list_tags(&app, None, None).await.unwrap(), (vec![], false));
+        content.get_manifest(&app, &Reference::Digest(digest)).await.unwrap();
+    }
+
+    async fn a_deleted_manifest_takes_its_tags_along(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        let gone = push_image(content, &app, "gone", Some("a")).await;
+        push_image(content, &app, "gone", Some("b")).await;
+        let stays = push_image(content, &app, "stays", Some("c")).await;
+        content.delete_manifest(&app, &gone).await.unwrap();
+        assert_error!(content.delete_manifest(&app, &gone).await, ContentError::ManifestUnknown);
+        assert_error!(content.get_manifest(&app, &Reference::Digest(gone)).await, ContentError::ManifestUnknown);
+        assert_eq!(content.list_tags(&app, None, None).await.unwrap(), (vec![tag("c")], false));
+        assert_eq!(content.get_manifest(&app, &Reference::Tag(tag("c"))).await.unwrap().digest, stays);
+    }
+
+    async fn a_deleted_manifest_stays_in_other_repositories(fixture) {
+        let (content, app, other) = (&fixture.content, repository("app"), repository("other"));
+        let digest = push_image(content, &app, "one", Some("v1")).await;
+        push_image(content, &other, "one", Some("v1")).await;
+        content.delete_manifest(&app, &digest).await.unwrap();
+        content.get_manifest(&other, &Reference::Tag(tag("v1"))).await.unwrap();
+    }
+
+    async fn it_is_recorded_who_pushed_and_when(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        let digest = push_image(content, &app, "one", Some("v1")).await;
+        for key in [keys::manifest(&app, &digest), keys::tag(&app, &tag("v1"))] {
+            let record: serde_json::Value = content.read_record(&key).await.unwrap().unwrap();
+            assert_eq!((&record["pushedBy"], &record["pushedAt"]), (&"alice".into(), &1_700_000_000.into()));
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Uploads: a blob that arrives over several requests (distribution-spec, "Pushing a blob in chunks").
+//!
+//! # Flow
+//! `start_upload` begins a session (`sessions`); the first `append_upload` creates a staged upload of the same id;
+//! `finish_upload` checks the digest, publishes, links and forgets the session. A session that ends with its first
+//! request, as most do, never has a staged upload if the content is small.
+//!
+//! # Guarantees
+//! - What has arrived stays, also when the connection breaks off or the process dies, and `upload_status` tells how
+//!   much that is.
+//! - From the last look at the hash to the publication nobody else can write: the staged upload's writer is held.
+
+use futures::FutureExt;
+
+use super::blobs::check_digest;
+use super::body::{Body, hash_stream};
+use super::{BodyStream, Content, ContentError, UploadId, found, keys};
+use crate::oci::{Algorithm, Digest, Hasher, RepositoryName};
+use crate::registry::storage::{StageId, StageWriter, StorageError};
+
+/// A staged upload that is being written to, with what is known of its hash.
+struct Filled {
+    writer: Box<dyn StageWriter>,
+    hasher: Option<Hasher>,
+}
+
+impl Content {
+    /// How many bytes have arrived: where the next request has to go on.
+    pub async fn upload_status(&self, repository: &RepositoryName, id: &UploadId) -> Result<u64, ContentError> {
+        self.check_session(repository, id).await?;
+        Ok(self.staged_len(id).await?.unwrap_or(0))
+    }
+
+    /// Appends a body, at `at` if that is given, and returns the new length.
+    ///
+    /// Errors: [`OffsetMismatch`](ContentError::OffsetMismatch), after which nothing has changed;
+    /// [`Body`](ContentError::Body), after which what had arrived is there.
+    pub async fn append_upload(
+        &self,
+        repository: &RepositoryName,
+        id: &UploadId,
+        at: Option<u64>,
+        stream: BodyStream,
+    ) -> Result<u64, ContentError> {
+        let (repository, id) = (repository.clone(), *id);
+        self.detached(move |content| {
+            async move {
+                let _turn = content.take_turn(&id)?;
+                content.check_session(&repository, &id).await?;
+                let offset = content.staged_len(&id).await?;
+                check_offset(at, offset)?;
+                let filled = content.fill(&id, offset, &mut Body::new(stream), Algorithm::Sha256).await?;
+                content.set_aside(&id, filled).await
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    /// Appends a body, which may be empty, and makes the whole a blob of the repository.
+    ///
+    /// Errors: those of [`append_upload`](Content::append_upload);
+    /// [`DigestMismatch`](ContentError::DigestMismatch), after which the session is gone.
+    pub async fn finish_upload(
+        &self,
+        repository: &RepositoryName,
+        id: &UploadId,
+        at: Option<u64>,
+        stream: BodyStream,
+        digest: &Digest,
+    ) -> Result<(), ContentError> {
+        let (repository, id, digest) = (repository.clone(), *id, digest.clone());
+        self.detached(move |content| {
+            async move {
+                let _turn = content.take_turn(&id)?;
+                content.check_session(&repository, &id).await?;
+                let offset = content.staged_len(&id).await?;
+                check_offset(at, offset)?;
+                match content.complete(&id, offset, Body::new(stream), &digest).await {
+                    Ok(()) => tokio::join!(content.link_blob(&repository, &digest), content.forget_session(&id)).0,
+                    Err(error @ ContentError::DigestMismatch { .. }) => {
+                        content.forget_session(&id).await;
+                        Err(error)
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    /// Nothing if the session has no staged upload yet.
+    async fn staged_len(&self, id: &UploadId) -> Result<Option<u64>, ContentError> {
+        found(self.store.stage_len(&id.stage()).await)
+    }
+
+    async fn complete(
+        &self,
+        id: &UploadId,
+        offset: Option<u64>,
+        mut body: Body,
+        digest: &Digest,
+    ) -> Result<(), ContentError> {
+        if offset.is_none()
+            && let Some(small) = body.small().await
+        {
+            return self.store_small(digest, small).await;
+        }
+        let Filled { writer, hasher } = self.fill(id, offset, &mut body, digest.algorithm()).await?;
+        let actual = self.digest_of_stage(&id.stage(), digest.algorithm(), hasher).await?;
+        check_digest(digest, actual)?;
+        writer.publish(&keys::blob(digest)).await.map_err(stage_error)
+    }
+
+    /// Appends `body` at the end. What arrives of a body that breaks off is kept.
+    async fn fill(
+        &self,
+        id: &UploadId,
+        offset: Option<u64>,
+        body: &mut Body,
+        algorithm: Algorithm,
+    ) -> Result<Filled, ContentError> {
+        let writer = self.open_writer(id, offset).await?;
+        let known = self.hashers.remove(id).filter(|(_, length)| Some(*length) == offset).map(|(hasher, _)| hasher);
+        let hasher = match offset {
+            None | Some(0) => Some(Hasher::new(algorithm)),
+            Some(_) => known,
+        };
+        let mut filled = Filled { writer, hasher };
+        match body.pour(&mut *filled.writer, &mut filled.hasher).await {
+            Ok(()) => Ok(filled),
+            Err(error @ ContentError::Body(_)) => {
+                self.set_aside(id, filled).await?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn open_writer(&self, id: &UploadId, offset: Option<u64>) -> Result<Box<dyn StageWriter>, ContentError> {
+        if offset.is_none() {
+            match self.store.stage_create(&id.stage()).await {
+                // Another request was faster; which of them goes on is decided below.
+                Ok(()) | Err(StorageError::PreconditionFailed(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match self.store.stage_append(&id.stage(), offset.unwrap_or(0)).await {
+            Err(StorageError::PreconditionFailed(_)) => {
+                let expected = self.staged_len(id).await?.ok_or(ContentError::UploadUnknown)?;
+                Err(ContentError::OffsetMismatch { expected })
+            }
+            other => other.map_err(stage_error),
+        }
+    }
+
+    /// Ends a request's writing, and keeps the hash for the next request.
+    async fn set_aside(&self, id: &UploadId, Filled { writer, hasher }: Filled) -> Result<u64, ContentError> {
+        let length = writer.finish().await.map_err(stage_error)?;
+        if let Some(hasher) = hasher {
+            self.hashers.insert(*id, (hasher, length));
+        }
+        Ok(length)
+    }
+
+    /// The digest of all that is staged: from `hasher` if that knows it, else by reading it again.
+    pub(super) async fn digest_of_stage(
+        &self,
+        id: &StageId,
+        algorithm: Algorithm,
+        hasher: Option<Hasher>,
+    ) -> Result<Digest, ContentError> {
+        let hasher = match (hasher, algorithm) {
+            (Some(known @ Hasher::Sha256(_)), Algorithm::Sha256) => known,
+            (Some(known @ Hasher::Sha512(_)), Algorithm::Sha512) => known,
+            _ => hash_stream(Hasher::new(algorithm), self.store.stage_read(id).await?).await?,
+        };
+        Ok(hasher.finish())
+    }
+
+    pub(super) async fn discard_stage(&self, id: &StageId) -> Result<(), ContentError> {
+        match self.store.stage_abort(id).await {
+            Ok(()) | Err(StorageError::NotFound(_)) => Ok(()),
+            Err(error) => Err(stage_error(error)),
+        }
+    }
+}
+
+fn check_offset(at: Option<u64>, offset: Option<u64>) -> Result<(), ContentError> {
+    let expected = offset.unwrap_or(0);
+    match at {
+        Some(at) if at != expected => Err(ContentError::OffsetMismatch { expected }),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn stage_error(error: StorageError) -> ContentError {
+    match error {
+        StorageError::Busy(_) => ContentError::UploadBusy,
+        // Finished or cancelled by another request meanwhile.
+        StorageError::NotFound(_) => ContentError::UploadUnknown,
+        other => other.into(),
+    }
+}

@@ -1,0 +1,166 @@
+//! Bodies on their way in and out: bounded in time and size, and counted.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use tokio::time::{Instant, Sleep};
+
+/// How long a client may send nothing in the middle of a body.
+const IDLE: Duration = Duration::from_secs(60);
+/// How much of a body that nobody wants is read, and for how long.
+const DISCARDED: usize = 8 * 1024 * 1024;
+const DISCARD_TIME: Duration = Duration::from_secs(5);
+
+/// A request's body.
+///
+/// One that is dropped before its end is read on for a while. A server that closes a connection on which data is still
+/// coming in resets it, and the client then sees a broken connection instead of the response.
+pub struct RequestBody {
+    stream: BodyDataStream,
+    received: Arc<AtomicU64>,
+    /// Bytes that are still to come, where the request has said so.
+    missing: Option<u64>,
+    idle: Duration,
+    waiting_since: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+impl RequestBody {
+    /// `received` counts the bytes.
+    pub fn new(body: Body, received: Arc<AtomicU64>) -> Self {
+        let ended = http_body::Body::is_end_stream(&body);
+        let stream = body.into_data_stream();
+        Self { stream, received, missing: None, idle: IDLE, waiting_since: None, timer: None, ended }
+    }
+
+    /// Makes a body of any other length an error. HTTP itself sees to that only where there is a `Content-Length`.
+    pub fn expecting(mut self, length: Option<u64>) -> Self {
+        self.missing = length;
+        self
+    }
+
+    /// The whole body, or `None` if it has more than `limit` bytes.
+    pub async fn read_all(&mut self, limit: usize) -> io::Result<Option<Bytes>> {
+        let mut whole = BytesMut::new();
+        while let Some(piece) = self.next().await {
+            let piece = piece?;
+            if whole.len() + piece.len() > limit {
+                return Ok(None);
+            }
+            whole.extend_from_slice(&piece);
+        }
+        Ok(Some(whole.freeze()))
+    }
+
+    /// Counts a piece against what was announced.
+    fn account(&mut self, piece: &Bytes) -> io::Result<()> {
+        let length = piece.len() as u64;
+        self.received.fetch_add(length, Ordering::Relaxed);
+        if let Some(missing) = &mut self.missing {
+            *missing = missing.checked_sub(length).ok_or_else(wrong_length)?;
+        }
+        Ok(())
+    }
+
+    /// Ready once the client has sent nothing for too long. The timer is set again only when it goes off: setting it
+    /// for each piece would cost more than the piece.
+    fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let deadline = *self.waiting_since.get_or_insert_with(Instant::now) + self.idle;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        while timer.as_mut().poll(context).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
+
+fn wrong_length() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the body is not as long as Content-Range says")
+}
+
+impl Stream for RequestBody {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.stream.poll_next_unpin(context) {
+            Poll::Ready(item) => {
+                self.waiting_since = None;
+                self.ended = !matches!(item, Some(Ok(_)));
+                Poll::Ready(match item {
+                    Some(Ok(piece)) => Some(self.account(&piece).map(|()| piece)),
+                    Some(Err(error)) => Some(Err(io::Error::other(error))),
+                    None => match self.missing.take() {
+                        Some(missing) if missing > 0 => Some(Err(wrong_length())),
+                        _ => None,
+                    },
+                })
+            }
+            Poll::Pending => self.poll_idle(context).map(|()| Some(Err(io::ErrorKind::TimedOut.into()))),
+        }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if !self.ended
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let stream = std::mem::replace(&mut self.stream, Body::empty().into_data_stream());
+            runtime.spawn(tokio::time::timeout(DISCARD_TIME, discard(stream)));
+        }
+    }
+}
+
+async fn discard(mut stream: BodyDataStream) {
+    let mut discarded = 0;
+    while let Some(Ok(piece)) = stream.next().await {
+        discarded += piece.len();
+        if discarded > DISCARDED {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(pieces: &[&'static str]) -> RequestBody {
+        let pieces: Vec<io::Result<&'static str>> = pieces.iter().map(|piece| Ok(*piece)).collect();
+        RequestBody::new(Body::from_stream(futures::stream::iter(pieces)), Arc::default())
+    }
+
+    #[tokio::test]
+    async fn reads_up_to_its_limit_and_no_more() {
+        assert_eq!(body(&["ab", "c"]).read_all(3).await.unwrap().as_deref(), Some(&b"abc"[..]));
+        assert_eq!(body(&["ab", "c"]).read_all(2).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_body_of_another_length_is_an_error() {
+        assert!(body(&["ab"]).expecting(Some(3)).read_all(9).await.is_err());
+        assert!(body(&["ab"]).expecting(Some(1)).read_all(9).await.is_err());
+        assert!(body(&["ab"]).expecting(Some(2)).read_all(9).await.is_ok());
+        assert!(body(&[]).expecting(Some(0)).read_all(9).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_silent_client_is_given_up() {
+        let silence = Body::from_stream(futures::stream::pending::<io::Result<Bytes>>());
+        let mut silent = RequestBody::new(silence, Arc::default());
+        silent.idle = Duration::from_millis(10);
+        let error = silent.next().await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,128 @@
+//! The server's certificate, read again when its files change.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, version};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::TlsFiles;
+
+/// Why a certificate can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("can't read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} holds no valid PEM certificate")]
+    Certificate { path: PathBuf },
+    #[error("{path} holds no valid PEM private key")]
+    Key { path: PathBuf },
+    #[error("certificate and key can't be used together: {0}")]
+    Mismatch(#[source] rustls::Error),
+    #[error("TLS can't be set up: {0}")]
+    Setup(#[source] rustls::Error),
+}
+
+/// A certificate and its key, from two files.
+///
+/// # Guarantees
+/// New files are in use for new connections soon after they have changed, without a restart. While they can't be used,
+/// because they are malformed or only one of them has been replaced yet, the old certificate goes on serving.
+#[derive(Debug)]
+pub struct CertificateFiles {
+    files: TlsFiles,
+    current: Arc<Resolver>,
+}
+
+#[derive(Debug)]
+struct Resolver(ArcSwap<CertifiedKey>);
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+/// The files' content. Not `Debug`: one of them is a key.
+#[derive(PartialEq, Eq)]
+struct Pem {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl CertificateFiles {
+    /// Reads the files for the first time.
+    pub async fn load(files: TlsFiles) -> Result<Self, TlsError> {
+        let key = parse(&files, &read(&files).await?)?;
+        Ok(Self { files, current: Arc::new(Resolver(ArcSwap::from_pointee(key))) })
+    }
+
+    /// What a TLS server is configured with. It follows the files as long as [`watch`](Self::watch) runs.
+    pub fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+            .map_err(TlsError::Setup)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&self.current) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    /// Looks at the files from time to time, until it is told to stop.
+    ///
+    /// It compares their content: a Secret's files are links that are swapped, which neither a watch of the file
+    /// system nor a time stamp shows reliably.
+    pub async fn watch(&self, interval: Duration, shutdown: CancellationToken) {
+        let mut seen = read(&self.files).await.ok();
+        while shutdown.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
+            let found = match read(&self.files).await {
+                Ok(found) => found,
+                Err(error) => {
+                    // Told once for each change, not once for each look.
+                    if seen.take().is_some() {
+                        tracing::warn!(%error, "certificate can't be read; the old one goes on serving");
+                    }
+                    continue;
+                }
+            };
+            if seen.as_ref() == Some(&found) {
+                continue;
+            }
+            match parse(&self.files, &found) {
+                Ok(key) => {
+                    self.current.0.store(Arc::new(key));
+                    tracing::info!(path = %self.files.certificate.display(), "certificate loaded");
+                }
+                Err(error) => tracing::warn!(%error, "certificate can't be used; the old one goes on serving"),
+            }
+            seen = Some(found);
+        }
+    }
+}
+
+async fn read(files: &TlsFiles) -> Result<Pem, TlsError> {
+    let read = |path: PathBuf| async move {
+        tokio::fs::read(&path).await.map_err(|source| TlsError::Read { path: path.clone(), source })
+    };
+    Ok(Pem { certificate: read(files.certificate.clone()).await?, key: read(files.key.clone()).await? })
+}
+
+fn parse(files: &TlsFiles, pem: &Pem) -> Result<CertifiedKey, TlsError> {
+    let malformed = || TlsError::Certificate { path: files.certificate.clone() };
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(&pem.certificate).collect::<Result<_, _>>().map_err(|_| malformed())?;
+    if chain.is_empty() {
+        return Err(malformed());
+    }
+    let key = PrivateKeyDer::from_pem_slice(&pem.key).map_err(|_| TlsError::Key { path: files.key.clone() })?;
+    let provider: CryptoProvider = default_provider();
+    CertifiedKey::from_der(chain, key, &provider).map_err(TlsError::Mismatch)
+}

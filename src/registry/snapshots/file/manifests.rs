@@ -1,0 +1,160 @@
+//! Reading a folder of manifests.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kube::Resource;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::api::GROUP;
+use crate::api::v1alpha1::{Member, Project, Registry, RepositoryPolicy};
+use crate::policy::Inputs;
+
+/// Why a folder of manifests can't be used. Each text names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestsError {
+    #[error("can't read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not valid YAML: {source}")]
+    Yaml { path: PathBuf, source: Box<serde_saphyr::Error> },
+    #[error("{path}: {message}")]
+    Object { path: PathBuf, message: String },
+    #[error("{directory} holds {count} Registries; there must be exactly one")]
+    Registries { directory: PathBuf, count: usize },
+}
+
+/// Names, sizes and times of the files: a change of any of them is reason to read again.
+pub(super) fn fingerprint(directory: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for path in files(directory).unwrap_or_default() {
+        let metadata = std::fs::metadata(&path).ok();
+        let times = metadata.map(|metadata| (metadata.len(), metadata.modified().ok()));
+        (path, times).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// The manifests of a folder, sub-folders not counted, in the order of their names.
+fn files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if matches!(path.extension().and_then(|extension| extension.to_str()), Some("yaml" | "yml" | "json")) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Reads all manifests of a folder. Kinds that are not landfast's are passed over, so that a whole GitOps folder may be
+/// given.
+pub fn read(directory: &Path) -> Result<Inputs, ManifestsError> {
+    let (mut registries, mut projects, mut policies, mut members) = (vec![], vec![], vec![], vec![]);
+    let read_error = |path: &Path| {
+        let path = path.to_owned();
+        |source| ManifestsError::Read { path, source }
+    };
+    for path in files(directory).map_err(read_error(directory))? {
+        let text = std::fs::read_to_string(&path).map_err(read_error(&path))?;
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
+            .map_err(|source| ManifestsError::Yaml { path: path.clone(), source: Box::new(source) })?;
+        for document in documents.into_iter().filter(|document| !document.is_null()) {
+            let group = document["apiVersion"].as_str().and_then(|version| version.split_once('/')).map(|(group, _)| group);
+            if group != Some(GROUP) {
+                continue;
+            }
+            let kind = document["kind"].as_str().unwrap_or_default().to_owned();
+            let add = |result: Result<(), String>| {
+                result.map_err(|message| ManifestsError::Object { path: path.clone(), message: format!("{kind}: {message}") })
+            };
+            match kind.as_str() {
+                "Registry" => add(take(document, &mut registries, Registry::validate_cel))?,
+                "Project" => add(take(document, &mut projects, Project::validate_cel))?,
+                "RepositoryPolicy" => add(take(document, &mut policies, RepositoryPolicy::validate_cel))?,
+                "Member" => add(take(document, &mut members, Member::validate_cel))?,
+                _ => add(Err(format!("is no kind of {GROUP}; use Registry, Project, RepositoryPolicy or Member")))?,
+            }
+        }
+    }
+    let count = registries.len();
+    let (Some(registry), 1) = (registries.pop(), count) else {
+        return Err(ManifestsError::Registries { directory: directory.to_owned(), count });
+    };
+    Ok(Inputs { registry, projects, policies, members, namespaces: BTreeMap::new() })
+}
+
+/// Makes an object of a document as the API server would: namespace and UID set, rules checked.
+fn take<K, E: std::fmt::Display>(
+    document: Value,
+    list: &mut Vec<Arc<K>>,
+    validate: impl Fn(&K) -> Result<(), E>,
+) -> Result<(), String>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned,
+{
+    let mut object: K = serde_json::from_value(document).map_err(|error| error.to_string())?;
+    let metadata = object.meta_mut();
+    let name = metadata.name.clone().filter(|name| !name.is_empty()).ok_or("metadata.name is missing")?;
+    let namespace = metadata.namespace.get_or_insert_with(|| "default".to_owned()).clone();
+    // Stable, so that a credential outlives a restart; the same object written again is the same object.
+    metadata.uid = Some(format!("{}/{namespace}/{name}", K::kind(&())));
+    if list.iter().any(|other| other.meta().uid == object.meta().uid) {
+        return Err(format!("{namespace}/{name} is there twice"));
+    }
+    validate(&object).map_err(|error| format!("{namespace}/{name}: {error}"))?;
+    list.push(Arc::new(object));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const REGISTRY: &str = "apiVersion: landfast.dev/v1alpha1\nkind: Registry\nmetadata: {name: r}\nspec: {storage: {emptyDir: {}}}\n";
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn reads_several_documents_and_passes_over_other_kinds() {
+        let more = format!("{REGISTRY}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: x}}\n---\napiVersion: landfast.dev/v1alpha1\nkind: Project\nmetadata: {{name: p, namespace: n}}\nspec: {{registryRef: {{name: r, namespace: default}}}}\n");
+        let folder = folder(&[("a.yaml", &more), ("notes.txt", "kind: nothing")]);
+        let inputs = read(folder.path()).unwrap();
+        assert_eq!(inputs.projects.len(), 1);
+        assert_eq!(inputs.projects[0].metadata.uid.as_deref(), Some("Project/n/p"));
+        assert_eq!(inputs.registry.metadata.namespace.as_deref(), Some("default"));
+    }
+
+    #[rstest]
+    #[case::none(&[("a.yaml", "")], "exactly one")]
+    #[case::two(&[("a.yaml", REGISTRY), ("b.yaml", &REGISTRY.replace("name: r", "name: s"))], "holds 2 Registries")]
+    #[case::twice(&[("a.yaml", REGISTRY), ("b.yaml", REGISTRY)], "there twice")]
+    #[case::not_yaml(&[("a.yaml", "a: [")], "a.yaml is not valid YAML")]
+    #[case::unknown_kind(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1\nkind: Regsitry\n")], "Regsitry: is no kind")]
+    #[case::rule(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1\nkind: Registry\nmetadata: {name: r}\nspec: {storage: {}}\n")], "exactly one of")]
+    #[case::no_name(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1\nkind: Registry\nmetadata: {}\nspec: {storage: {emptyDir: {}}}\n")], "metadata.name is missing")]
+    fn says_what_is_wrong(#[case] files: &[(&str, &str)], #[case] expected: &str) {
+        let folder = folder(files);
+        let error = read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn a_changed_file_changes_the_fingerprint() {
+        let folder = folder(&[("a.yaml", REGISTRY)]);
+        let before = fingerprint(folder.path());
+        assert_eq!(fingerprint(folder.path()), before);
+        std::fs::write(folder.path().join("b.yaml"), "x").unwrap();
+        assert_ne!(fingerprint(folder.path()), before);
+    }
+}

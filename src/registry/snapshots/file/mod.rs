@@ -1,0 +1,106 @@
+//! The policy of a Registry from a folder of manifests, for `serve` without a cluster.
+//!
+//! # Flow
+//! The folder is looked at once a second. When something in it has changed all of it is read, validated with the rules of
+//! the CRDs, compiled and published, and the credentials of robots are written next to the data.
+//!
+//! # Guarantees
+//! A folder that can't be used leaves the last policy in force, and the log says what to mend. At the start it is an error.
+
+mod credentials;
+mod manifests;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+pub use self::credentials::RobotFiles;
+pub use self::manifests::{ManifestsError, read};
+use crate::policy::{Inputs, KeyError, KeySet, Problem, compile};
+use crate::registry::auth::Live;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Credentials that end are replaced in time, and those of an expired Member go.
+const REISSUE: Duration = Duration::from_secs(60);
+
+/// Why the folder can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error(transparent)]
+    Manifests(#[from] ManifestsError),
+    #[error("signing key in {path}: {source}")]
+    Key { path: PathBuf, source: KeyError },
+    #[error("can't read or write {path}: {source}")]
+    State { path: PathBuf, source: io::Error },
+    #[error("{}", .0.iter().map(|p| format!("{} {}/{}: {}", p.object.kind, p.object.namespace, p.object.name, p.message)).collect::<Vec<_>>().join("; "))]
+    Policy(Vec<Problem>),
+}
+
+/// A folder of manifests, and one for keys and credentials.
+pub struct FileSource {
+    directory: PathBuf,
+    state: PathBuf,
+    /// Addresses at which clients reach the registry, for the credentials' files.
+    hosts: Vec<String>,
+    keys: Arc<KeySet>,
+    live: Arc<Live>,
+}
+
+/// What was put in force.
+pub struct Loaded {
+    pub inputs: Inputs,
+    pub robots: Vec<RobotFiles>,
+}
+
+impl FileSource {
+    /// Makes the signing key if there is none yet.
+    pub fn open(directory: PathBuf, state: PathBuf, hosts: Vec<String>, live: Arc<Live>) -> Result<Self, FileError> {
+        let keys = Arc::new(credentials::open_keys(&state)?);
+        Ok(Self { directory, state, hosts, keys, live })
+    }
+
+    /// Reads the folder and puts its policy in force.
+    pub fn load(&self) -> Result<Loaded, FileError> {
+        let inputs = read(&self.directory)?;
+        let (snapshot, problems) = compile(&inputs);
+        // Nobody reads conditions here: what would be one is an error.
+        if !problems.is_empty() {
+            return Err(FileError::Policy(problems));
+        }
+        let robots = credentials::write(&self.state, &inputs, &self.hosts, &self.keys, Timestamp::now())?;
+        if self.live.current().is_none_or(|published| *published.snapshot != snapshot) {
+            let (projects, robots) = (snapshot.projects.len(), snapshot.robots.len());
+            tracing::info!(projects, robots, "policy in force");
+            self.live.publish(Arc::new(snapshot), Arc::clone(&self.keys));
+        }
+        Ok(Loaded { inputs, robots })
+    }
+
+    /// Follows the folder until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let source = Arc::new(self);
+        let mut seen = manifests::fingerprint(&source.directory);
+        let mut since = tokio::time::Instant::now();
+        while shutdown.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+            let found = manifests::fingerprint(&source.directory);
+            if found == seen && since.elapsed() < REISSUE {
+                continue;
+            }
+            (seen, since) = (found, tokio::time::Instant::now());
+            let reader = Arc::clone(&source);
+            let result = tokio::task::spawn_blocking(move || reader.load()).await;
+            if let Ok(Err(error)) = result {
+                tracing::error!(%error, "manifests can't be used, the policy stays as it was");
+            }
+        }
+    }
+
+    /// Where the credentials lie.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+}

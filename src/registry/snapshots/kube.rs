@@ -1,0 +1,223 @@
+//! The policy of a Registry from the API server.
+//!
+//! # Flow
+//! The Registry and its keys are followed by name, and the rest where Projects may come from: in the Registry's own
+//! namespace, or everywhere. Each change wakes one task, which waits a moment for more, compiles, and publishes.
+//!
+//! # Guarantees
+//! - Nothing is published before everything has been read once.
+//! - While the API server is away the last policy stays in force.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::kube::api::PartialObjectMeta;
+use ::kube::runtime::reflector::{Store, store};
+use ::kube::runtime::watcher;
+use ::kube::{Api, Client, ResourceExt as _};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::v1alpha1::{Member, NamespacesFrom, Project, Registry, RepositoryPolicy};
+use crate::policy::{Inputs, KeySet, Problem, compile};
+use crate::registry::auth::Live;
+use crate::watch::{Change, follow, follow_metadata};
+
+/// One change often comes with others; a revocation must not wait long.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+
+/// Keeps the policy of the Registry in force until `shutdown`.
+pub async fn run(client: Client, namespace: String, registry: String, live: Arc<Live>, shutdown: CancellationToken) {
+    let source = Source { client, namespace, registry, live, changed: Arc::new(Notify::new()) };
+    let _ = shutdown.run_until_cancelled(source.run()).await;
+}
+
+struct Source {
+    client: Client,
+    namespace: String,
+    registry: String,
+    live: Arc<Live>,
+    changed: Arc<Notify>,
+}
+
+/// What a policy is compiled from, as far as it depends on where Projects may come from.
+struct Objects {
+    projects: Store<Project>,
+    policies: Store<RepositoryPolicy>,
+    members: Store<Member>,
+    /// Only where namespaces are selected by their labels.
+    namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
+}
+
+impl Source {
+    async fn run(&self) {
+        let (registries, registry_writer) = store();
+        let (secrets, secret_writer) = store();
+        let registry_api = Api::namespaced(self.client.clone(), &self.namespace);
+        let secret_api = Api::namespaced(self.client.clone(), &self.namespace);
+        let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let followers = async {
+            tokio::join!(
+                follow(registry_api, named(&self.registry), registry_writer, self.teller()),
+                follow(secret_api, named(&format!("{}-keys", self.registry)), secret_writer, self.teller()),
+            )
+        };
+        tokio::select! {
+            _ = followers => {}
+            () = self.publish_for_ever(&registries, &secrets) => {}
+        }
+    }
+
+    /// Starts over when the Registry changes where Projects may come from.
+    async fn publish_for_ever(&self, registries: &Store<Registry>, secrets: &Store<Secret>) {
+        // The writers live as long as this future.
+        let _ = tokio::join!(registries.wait_until_ready(), secrets.wait_until_ready());
+        loop {
+            let Some(registry) = registries.state().into_iter().next() else {
+                tracing::warn!(registry = self.registry, "Registry is not there (yet)");
+                self.changed.notified().await;
+                continue;
+            };
+            let from = registry.spec.project_namespaces.from;
+            let (objects, followers) = self.objects(from);
+            tokio::select! {
+                () = followers => {}
+                () = self.publish_while(from, registries, secrets, &objects) => {}
+            }
+        }
+    }
+
+    fn objects(&self, from: NamespacesFrom) -> (Objects, impl Future<Output = ()>) {
+        let (projects, project_writer) = store();
+        let (policies, policy_writer) = store();
+        let (members, member_writer) = store();
+        let (namespaces, namespace_writer) = store();
+        let every = watcher::Config::default;
+        let client = || self.client.clone();
+        let here = from == NamespacesFrom::Same;
+        let selected = from == NamespacesFrom::Selector;
+        macro_rules! api {
+            () => {
+                if here { Api::namespaced(client(), &self.namespace) } else { Api::all(client()) }
+            };
+        }
+        let followers = {
+            let namespace_follower = follow_metadata(Api::all(client()), every(), namespace_writer, self.teller());
+            let others = (
+                follow(api!(), every(), project_writer, self.teller()),
+                follow(api!(), every(), policy_writer, self.teller()),
+                follow(api!(), every(), member_writer, self.teller()),
+            );
+            async move {
+                let namespaces = async {
+                    if selected {
+                        namespace_follower.await;
+                    } else {
+                        std::future::pending::<()>().await;
+                    }
+                };
+                tokio::join!(others.0, others.1, others.2, namespaces);
+            }
+        };
+        let namespaces = selected.then_some(namespaces);
+        (Objects { projects, policies, members, namespaces }, followers)
+    }
+
+    async fn publish_while(
+        &self,
+        from: NamespacesFrom,
+        registries: &Store<Registry>,
+        secrets: &Store<Secret>,
+        objects: &Objects,
+    ) {
+        let Objects { projects, policies, members, namespaces } = objects;
+        let _ = tokio::join!(projects.wait_until_ready(), policies.wait_until_ready(), members.wait_until_ready());
+        if let Some(namespaces) = namespaces {
+            let _ = namespaces.wait_until_ready().await;
+        }
+        let mut keys: Option<(Option<String>, Arc<KeySet>)> = None;
+        loop {
+            // Registered before the state is read, so that no change falls between.
+            let changed = self.changed.notified();
+            if let Some(registry) = registries.state().into_iter().next() {
+                if registry.spec.project_namespaces.from != from {
+                    return;
+                }
+                keys = self.read_keys(secrets, keys);
+                match &keys {
+                    Some((_, keys)) => self.publish(registry, objects, Arc::clone(keys)),
+                    None => tracing::warn!(registry = self.registry, "there are no signing keys (yet)"),
+                }
+            }
+            changed.await;
+            tokio::time::sleep(DEBOUNCE).await;
+        }
+    }
+
+    /// The same `Arc` as long as the Secret is the same. Keys that can't be read leave the ones before in force.
+    fn read_keys(
+        &self,
+        secrets: &Store<Secret>,
+        known: Option<(Option<String>, Arc<KeySet>)>,
+    ) -> Option<(Option<String>, Arc<KeySet>)> {
+        let Some(secret) = secrets.state().into_iter().next() else { return known };
+        let version = secret.resource_version();
+        if known.as_ref().is_some_and(|(known, _)| *known == version) {
+            return known;
+        }
+        let files = secret.data.iter().flatten().map(|(name, content)| (name.as_str(), content.0.as_slice()));
+        match KeySet::from_files(files) {
+            Ok(keys) => Some((version, Arc::new(keys))),
+            Err(error) => {
+                tracing::error!(%error, secret = secret.name_any(), "signing keys can't be used");
+                known
+            }
+        }
+    }
+
+    fn publish(&self, registry: Arc<Registry>, objects: &Objects, keys: Arc<KeySet>) {
+        let labels = |namespace: &Arc<PartialObjectMeta<Namespace>>| (namespace.name_any(), namespace.labels().clone());
+        let namespaces: BTreeMap<_, _> =
+            objects.namespaces.iter().flat_map(|store| store.state()).map(|namespace| labels(&namespace)).collect();
+        let inputs = Inputs {
+            registry,
+            projects: objects.projects.state(),
+            policies: objects.policies.state(),
+            members: objects.members.state(),
+            namespaces,
+        };
+        let (snapshot, problems) = compile(&inputs);
+        report(&problems);
+        let same = |published: &Arc<crate::registry::auth::Published>| {
+            *published.snapshot == snapshot && Arc::ptr_eq(&published.keys, &keys)
+        };
+        if self.live.current().as_ref().is_some_and(same) {
+            return;
+        }
+        let (projects, robots) = (snapshot.projects.len(), snapshot.robots.len());
+        tracing::info!(projects, robots, problems = problems.len(), "policy in force");
+        self.live.publish(Arc::new(snapshot), keys);
+    }
+
+    /// What a follower calls on each change.
+    fn teller<K>(&self) -> impl FnMut(Change<'_, K>) + Send + use<K> {
+        let changed = Arc::clone(&self.changed);
+        move |change| {
+            if let Change::Unreadable(invalid) = change {
+                let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
+                tracing::warn!(?namespace, ?name, error = %invalid.error, "object can't be read and is left out");
+            }
+            changed.notify_one();
+        }
+    }
+}
+
+/// The operator tells those who wrote the objects; here it is for whoever reads the logs.
+pub(super) fn report(problems: &[Problem]) {
+    for Problem { object, reason, message } in problems {
+        tracing::debug!(kind = object.kind, namespace = object.namespace, name = object.name, reason = reason.as_str(), message, "object is left out");
+    }
+}

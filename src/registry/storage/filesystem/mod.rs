@@ -1,0 +1,137 @@
+//! Objects as files below a folder that one process owns.
+//!
+//! ```text
+//! <root>/
+//!   lock               held with flock(2) while the store is open
+//!   objects/<key>      one file per object, one folder per component of a key
+//!   stages/<id>        staged uploads
+//!   tmp/<number>       content on its way; emptied when the store is opened
+//! ```
+//!
+//! # Guarantees
+//! - A file appears under its final name by rename(2), after its content was synced; the folder is synced before the
+//!   caller hears of it, and so is every folder above that was made for it.
+//! - Conditions are decided under a lock for the key: nobody else writes to the folder.
+//!
+//! # Assumptions
+//! - `objects`, `stages` and `tmp` lie on one file system, with rename(2) atomic, timestamps finer than a
+//!   second, and an fsync(2) that tells the truth.
+
+mod list;
+mod read;
+mod root;
+mod stage;
+mod write;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use self::root::OpenError;
+use self::root::Root;
+use super::{
+    BodyStream, ByteRange, Condition, DeleteCondition, Key, Object, ObjectMeta, ObjectStore, Page, Prefix, Stage,
+    StageId, StageWriter, StorageError, Version,
+};
+
+/// A store in a folder. Clones share it; the folder is released when the last clone, body and writer are gone.
+#[derive(Clone)]
+pub struct FilesystemStore {
+    root: Arc<Root>,
+}
+
+impl FilesystemStore {
+    /// Opens the store in `folder`, making the folder if it is missing.
+    ///
+    /// Blocks on the disk, for a time that does not depend on what is stored.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Ok(Self { root: Arc::new(Root::open(folder.as_ref())?) })
+    }
+
+    /// Runs `work` where it may block. It runs to its end even if the caller goes away.
+    async fn blocking<T, F>(&self, work: F) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Arc<Root>) -> Result<T, StorageError> + Send + 'static,
+    {
+        let root = self.root.clone();
+        blocking(move || work(&root)).await?
+    }
+}
+
+/// Moves `work` to a blocking thread.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StorageError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        // The runtime is going away.
+        Err(error) => StorageError::Io { action: "run a disk operation", source: std::io::Error::other(error) },
+    })
+}
+
+#[async_trait]
+impl ObjectStore for FilesystemStore {
+    async fn head(&self, key: &Key) -> Result<ObjectMeta, StorageError> {
+        let key = key.clone();
+        self.blocking(move |root| read::head(root, &key)).await
+    }
+
+    async fn get(&self, key: &Key, range: Option<ByteRange>) -> Result<Object, StorageError> {
+        let key = key.clone();
+        self.blocking(move |root| read::open(root, &key, range)).await
+    }
+
+    async fn put(&self, key: &Key, content: Bytes, condition: Condition) -> Result<Version, StorageError> {
+        let key = key.clone();
+        self.blocking(move |root| write::put(root, &key, &content, &condition)).await
+    }
+
+    async fn delete(&self, key: &Key, condition: DeleteCondition) -> Result<(), StorageError> {
+        let key = key.clone();
+        self.blocking(move |root| write::delete(root, &key, &condition)).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &Prefix,
+        after: Option<&str>,
+        limit: usize,
+        delimiter: bool,
+    ) -> Result<Page, StorageError> {
+        let (prefix, after) = (prefix.clone(), after.map(str::to_owned));
+        self.blocking(move |root| list::list(root, &prefix, after.as_deref(), limit, delimiter)).await
+    }
+
+    async fn stage_create(&self, id: &StageId) -> Result<(), StorageError> {
+        let id = *id;
+        self.blocking(move |root| stage::create(root, &id)).await
+    }
+
+    async fn stage_len(&self, id: &StageId) -> Result<u64, StorageError> {
+        let id = *id;
+        self.blocking(move |root| stage::durable_len(root, &id)).await
+    }
+
+    async fn stage_append(&self, id: &StageId, at: u64) -> Result<Box<dyn StageWriter>, StorageError> {
+        let id = *id;
+        self.blocking(move |root| stage::append(root, id, at)).await
+    }
+
+    async fn stage_read(&self, id: &StageId) -> Result<BodyStream, StorageError> {
+        let id = *id;
+        self.blocking(move |root| stage::read(root, &id)).await
+    }
+
+    async fn stage_abort(&self, id: &StageId) -> Result<(), StorageError> {
+        let id = *id;
+        self.blocking(move |root| stage::abort(root, id)).await
+    }
+
+    async fn stage_list(&self) -> Result<Vec<Stage>, StorageError> {
+        self.blocking(move |root| stage::list(root)).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

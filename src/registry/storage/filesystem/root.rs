@@ -1,0 +1,189 @@
+//! The folder itself: opening it, the locks, and folders that survive a power failure.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::super::{Key, StageId, StorageError};
+
+/// Enough that unrelated keys seldom wait for each other.
+const KEY_LOCKS: usize = 64;
+/// How many folders are remembered as durable. Forgetting one costs a sync, nothing else.
+const MAX_DURABLE: usize = 16 * 1024;
+
+/// Why a store can't be opened. What it prints is meant for the person who started the process.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(
+        "can't use {path} as the registry's storage: {source}; \
+         give the user that landfast runs as write access to it, or name another folder"
+    )]
+    Unusable { path: PathBuf, source: io::Error },
+    #[error("{path} is in use by another landfast process; stop that one, or name another folder")]
+    Locked { path: PathBuf },
+}
+
+pub(super) struct Root {
+    objects: PathBuf,
+    stages: PathBuf,
+    tmp: PathBuf,
+    /// Held, never read: the kernel lets go of the lock when this is closed, however the process ends.
+    _lock: File,
+    next_tmp: AtomicU64,
+    last_stamp: AtomicU64,
+    key_locks: [Mutex<()>; KEY_LOCKS],
+    key_hasher: RandomState,
+    /// Shared by whoever works inside of folders; taken alone to remove an empty one.
+    folders: RwLock<()>,
+    /// Folders below `objects` that are known to survive a power failure.
+    durable: Mutex<HashSet<PathBuf>>,
+    /// Staged uploads that have a writer.
+    pub(super) writing: Mutex<HashSet<StageId>>,
+    /// Staged uploads of which every byte is known to be durable.
+    pub(super) synced: Mutex<HashSet<StageId>>,
+}
+
+impl Root {
+    pub(super) fn open(folder: &Path) -> Result<Self, OpenError> {
+        let unusable = |source| OpenError::Unusable { path: folder.to_owned(), source };
+        fs::create_dir_all(folder).map_err(unusable)?;
+        let lock_path = folder.join("lock");
+        let lock = File::options().create(true).append(true).open(&lock_path).map_err(unusable)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(OpenError::Locked { path: folder.to_owned() }),
+            other => other.map_err(|errno| unusable(errno.into()))?,
+        }
+        let [objects, stages, tmp] = ["objects", "stages", "tmp"].map(|name| folder.join(name));
+        // Content that was on its way when the last process ended. Nobody was told that it had arrived.
+        if let Err(error) = fs::remove_dir_all(&tmp)
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(unusable(error));
+        }
+        for part in [&objects, &stages, &tmp] {
+            fs::create_dir_all(part).map_err(unusable)?;
+        }
+        sync_folder(folder).map_err(unusable)?;
+        if let Some(parent) = folder.canonicalize().map_err(unusable)?.parent() {
+            // Matters only if the folder is new. A parent that may not be opened, as with a mounted volume, was
+            // not made here.
+            let _ = sync_folder(parent);
+        }
+        Ok(Self {
+            objects,
+            stages,
+            tmp,
+            _lock: lock,
+            next_tmp: AtomicU64::new(0),
+            last_stamp: AtomicU64::new(0),
+            key_locks: std::array::from_fn(|_| Mutex::default()),
+            key_hasher: RandomState::new(),
+            folders: RwLock::default(),
+            durable: Mutex::default(),
+            writing: Mutex::default(),
+            synced: Mutex::default(),
+        })
+    }
+
+    pub(super) fn objects(&self) -> &Path {
+        &self.objects
+    }
+
+    pub(super) fn stages(&self) -> &Path {
+        &self.stages
+    }
+
+    pub(super) fn object(&self, key: &Key) -> PathBuf {
+        self.objects.join(key.as_str())
+    }
+
+    pub(super) fn stage(&self, id: &StageId) -> PathBuf {
+        self.stages.join(id.to_string())
+    }
+
+    /// A path that nobody else has been given.
+    pub(super) fn new_tmp(&self) -> PathBuf {
+        self.tmp.join(self.next_tmp.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// A modification time that no other file of this process got: together with the inode it tells versions apart
+    /// even if the clock stands still between two writes.
+    pub(super) fn stamp(&self) -> SystemTime {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+        let next = |last: u64| now.max(last + 1);
+        let last = self.last_stamp.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        UNIX_EPOCH + Duration::from_nanos(next(last.unwrap_or_default()))
+    }
+
+    /// Whoever changes what is under `key` holds this from looking to changing.
+    pub(super) fn lock_key(&self, key: &Key) -> MutexGuard<'_, ()> {
+        lock(&self.key_locks[self.key_hasher.hash_one(key) as usize % KEY_LOCKS])
+    }
+
+    /// Keeps folders from being removed while something is put into them.
+    pub(super) fn hold_folders(&self) -> RwLockReadGuard<'_, ()> {
+        self.folders.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes `folder`, below `objects`, and what is above it, durable. The caller holds the folders.
+    pub(super) fn make_durable(&self, folder: &Path) -> io::Result<()> {
+        if folder == self.objects || lock(&self.durable).contains(folder) {
+            return Ok(());
+        }
+        let Some(parent) = folder.parent() else { return Ok(()) };
+        self.make_durable(parent)?;
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => {}
+            // A file where a folder has to be: an object above this key.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(ErrorKind::NotADirectory.into()),
+            other => other?,
+        }
+        // Also if it existed: whoever made it may not have come to sync it yet.
+        sync_folder(parent)?;
+        let mut durable = lock(&self.durable);
+        if durable.len() >= MAX_DURABLE {
+            durable.clear();
+        }
+        durable.insert(folder.to_owned());
+        Ok(())
+    }
+
+    /// Removes `folder` and what is above it as far as they are empty, if nobody is at work: an empty folder is no
+    /// harm, only untidy, so this never waits.
+    pub(super) fn prune(&self, folder: &Path) {
+        let Ok(_alone) = self.folders.try_write() else { return };
+        let mut folder = folder;
+        while folder != self.objects && fs::remove_dir(folder).is_ok() {
+            lock(&self.durable).remove(folder);
+            let Some(parent) = folder.parent() else { return };
+            folder = parent;
+        }
+    }
+}
+
+/// What these locks guard is valid at every moment, so a panic under one leaves nothing broken.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes the entries of a folder durable.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// For `map_err` where a missing file or folder means that the object is missing.
+pub(super) fn absent(action: &'static str, name: impl ToString) -> impl FnOnce(io::Error) -> StorageError {
+    move |error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
+            StorageError::NotFound(name.to_string())
+        }
+        _ => StorageError::io(action)(error),
+    }
+}

@@ -1,0 +1,166 @@
+//! Staged uploads: one file each, appended to by one writer at a time.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, IoSlice, Write};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::super::{BodyStream, Condition, Key, Stage, StageId, StageWriter, StorageError};
+use super::root::{Root, absent, lock, sync_folder};
+use super::{blocking, read as reader, write};
+
+pub(super) fn create(root: &Root, id: &StageId) -> Result<(), StorageError> {
+    File::create_new(root.stage(id)).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => StorageError::PreconditionFailed(id.to_string()),
+        _ => StorageError::io("create a file")(error),
+    })?;
+    sync_folder(root.stages()).map_err(StorageError::io("sync a folder"))
+}
+
+pub(super) fn durable_len(root: &Root, id: &StageId) -> Result<u64, StorageError> {
+    let file = File::open(root.stage(id)).map_err(absent("open a file", id))?;
+    let length = len(&file)?;
+    // What a writer left behind without finishing may be in the page cache only, also after a restart.
+    if !lock(&root.synced).contains(id) {
+        file.sync_data().map_err(StorageError::io("sync a file"))?;
+    }
+    Ok(length)
+}
+
+pub(super) fn append(root: &Arc<Root>, id: StageId, at: u64) -> Result<Box<dyn StageWriter>, StorageError> {
+    let turn = Turn::take(root, id)?;
+    let file = File::options().append(true).open(root.stage(&id)).map_err(absent("open a file", id))?;
+    if len(&file)? != at {
+        return Err(StorageError::PreconditionFailed(id.to_string()));
+    }
+    Ok(Box::new(Writer { open: Some(Open { file, turn }) }))
+}
+
+pub(super) fn read(root: &Arc<Root>, id: &StageId) -> Result<BodyStream, StorageError> {
+    let file = File::open(root.stage(id)).map_err(absent("open a file", id))?;
+    let length = len(&file)?;
+    reader::body(root, file, 0..length).map_err(StorageError::io("read a file"))
+}
+
+pub(super) fn abort(root: &Arc<Root>, id: StageId) -> Result<(), StorageError> {
+    let _turn = Turn::take(root, id)?;
+    fs::remove_file(root.stage(&id)).map_err(absent("remove a file", id))?;
+    sync_folder(root.stages()).map_err(StorageError::io("sync a folder"))
+}
+
+pub(super) fn list(root: &Root) -> Result<Vec<Stage>, StorageError> {
+    let failed = || StorageError::io("list a folder");
+    let mut stages = Vec::new();
+    for entry in fs::read_dir(root.stages()).map_err(failed())? {
+        let entry = entry.map_err(failed())?;
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        match entry.metadata().and_then(|metadata| metadata.modified()) {
+            Ok(modified) => stages.push(Stage { id, modified }),
+            // Published or aborted meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(failed()(error)),
+        }
+    }
+    Ok(stages)
+}
+
+fn len(file: &File) -> Result<u64, StorageError> {
+    Ok(file.metadata().map_err(StorageError::io("look at a file"))?.len())
+}
+
+/// The right to change a staged upload. It is dropped on the thread that does the last of the work, so that a caller
+/// that goes away does not let another one in too early.
+struct Turn {
+    root: Arc<Root>,
+    id: StageId,
+}
+
+impl Turn {
+    fn take(root: &Arc<Root>, id: StageId) -> Result<Self, StorageError> {
+        if !lock(&root.writing).insert(id) {
+            return Err(StorageError::Busy(id.to_string()));
+        }
+        lock(&root.synced).remove(&id);
+        Ok(Self { root: root.clone(), id })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        lock(&self.root.writing).remove(&self.id);
+    }
+}
+
+struct Writer {
+    /// Empty while a write is on its way, and for good if its caller went away.
+    open: Option<Open>,
+}
+
+struct Open {
+    file: File,
+    turn: Turn,
+}
+
+impl Writer {
+    fn take(&mut self) -> Result<Open, StorageError> {
+        let interrupted = || StorageError::io("go on after an interrupted write")(ErrorKind::Interrupted.into());
+        self.open.take().ok_or_else(interrupted)
+    }
+}
+
+#[async_trait]
+impl StageWriter for Writer {
+    async fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), StorageError> {
+        let mut open = self.take()?;
+        let (open, written) = blocking(move || {
+            let written = write_all(&mut open.file, &pieces);
+            (open, written)
+        })
+        .await?;
+        self.open = Some(open);
+        written.map_err(StorageError::io("write a file"))
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<u64, StorageError> {
+        let open = self.take()?;
+        blocking(move || {
+            open.file.sync_data().map_err(StorageError::io("sync a file"))?;
+            lock(&open.turn.root.synced).insert(open.turn.id);
+            len(&open.file)
+        })
+        .await?
+    }
+
+    async fn publish(mut self: Box<Self>, key: &Key) -> Result<(), StorageError> {
+        let open = self.take()?;
+        let key = key.clone();
+        blocking(move || publish(&open, &key)).await?
+    }
+}
+
+fn publish(Open { file, turn }: &Open, key: &Key) -> Result<(), StorageError> {
+    let path = turn.root.stage(&turn.id);
+    file.sync_data().map_err(StorageError::io("sync a file"))?;
+    match write::place(&turn.root, key, &path, file, &Condition::IfAbsent) {
+        Ok(_) => Ok(()),
+        Err(StorageError::PreconditionFailed(_)) => fs::remove_file(&path).map_err(StorageError::io("remove a file")),
+        Err(error) => Err(error),
+    }
+}
+
+fn write_all(file: &mut File, pieces: &[Bytes]) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> =
+        pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)).collect();
+    let mut rest = &mut slices[..];
+    while !rest.is_empty() {
+        match file.write_vectored(rest) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut rest, written),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

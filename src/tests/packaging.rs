@@ -1,0 +1,368 @@
+//! What is shipped around the binary: manifests, chart, samples, README. Copies are true, samples are valid, and the
+//! chart installs what kustomize does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use landfast::api::v1alpha1::{Member, Project, Registry, RepositoryPolicy, custom_resource_definitions};
+use landfast::policy::{Inputs, compile};
+use rstest::rstest;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+const IMAGE: &str = "ghcr.io/landfast/landfast";
+
+fn path(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
+fn read(relative: &str) -> String {
+    std::fs::read_to_string(path(relative)).unwrap_or_else(|error| panic!("{relative}: {error}"))
+}
+
+fn documents(yaml: &str) -> Vec<Value> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
+    documents.into_iter().filter(|document| !document.is_null()).collect()
+}
+
+fn document(relative: &str) -> Value {
+    let mut documents = documents(&read(relative));
+    assert_eq!(documents.len(), 1, "{relative} holds one document");
+    documents.remove(0)
+}
+
+/// Contents of the YAML files of a folder that the filter lets through, by name.
+fn files(folder: &str, filter: impl Fn(&str) -> bool) -> BTreeMap<String, String> {
+    let entries = std::fs::read_dir(path(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| filter(name))
+        .map(|name| (name.clone(), read(&format!("{folder}/{name}"))))
+        .collect()
+}
+
+fn resources(kustomization: &str) -> BTreeSet<String> {
+    let kustomization = document(&format!("{kustomization}/kustomization.yaml"));
+    kustomization["resources"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+}
+
+// ---- copies
+
+#[rstest]
+#[case::crds("crds", "charts/landfast/files/crds", |name: &str| name.ends_with(".landfast.dev.yaml"))]
+#[case::roles("config/rbac", "charts/landfast/files/rbac", |name: &str| name.ends_with("-role.yaml"))]
+fn chart_holds_true_copies(#[case] source: &str, #[case] copy: &str, #[case] filter: fn(&str) -> bool) {
+    assert!(files(source, filter) == files(copy, |_| true), "{copy} is stale: run `make manifests`");
+}
+
+#[test]
+fn kustomization_lists_every_crd() {
+    let expected = custom_resource_definitions().into_iter().map(|crd| format!("{}.yaml", crd.metadata.name.unwrap()));
+    assert_eq!(resources("crds"), expected.collect());
+}
+
+#[test]
+fn kustomization_lists_every_role() {
+    let expected = files("config/rbac", |name| name != "kustomization.yaml");
+    assert_eq!(resources("config/rbac"), expected.into_keys().collect());
+}
+
+#[test]
+fn one_version_and_one_image_everywhere() {
+    let version = env!("CARGO_PKG_VERSION");
+    let (chart, values) = (document("charts/landfast/Chart.yaml"), document("charts/landfast/values.yaml"));
+    assert_eq!((&chart["version"], &chart["appVersion"]), (&version.into(), &version.into()));
+    assert_eq!(values["image"]["repository"], IMAGE);
+    let deployment = document("config/operator/deployment.yaml");
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let environment = container["env"].as_array().unwrap();
+    let registry_image = environment.iter().find(|variable| variable["name"] == "LANDFAST_REGISTRY_IMAGE").unwrap();
+    let image = Value::from(format!("{IMAGE}:{version}"));
+    assert_eq!((&container["image"], &registry_image["value"]), (&image, &image));
+}
+
+/// The schema refuses what it doesn't know, so each value must be in it; and what it knows has to be a value.
+#[test]
+fn chart_schema_knows_every_value() {
+    fn compare(path: &str, values: &Value, schema: &Value) {
+        let Some(properties) = schema["properties"].as_object() else { return };
+        let known = properties.keys().filter(|name| *name != "global").collect::<BTreeSet<_>>();
+        assert_eq!(values.as_object().unwrap().keys().collect::<BTreeSet<_>>(), known, "values and schema{path}");
+        for name in known {
+            compare(&format!("{path}.{name}"), &values[name], &properties[name]);
+        }
+    }
+    let schema: Value = serde_json::from_str(&read("charts/landfast/values.schema.json")).unwrap();
+    compare("", &document("charts/landfast/values.yaml"), &schema);
+}
+
+// ---- samples
+
+/// The objects of a sample, by kind.
+#[derive(Default)]
+struct Sample {
+    registries: Vec<Arc<Registry>>,
+    projects: Vec<Arc<Project>>,
+    policies: Vec<Arc<RepositoryPolicy>>,
+    members: Vec<Arc<Member>>,
+    namespaces: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Sample {
+    fn parse(yaml: &str) -> Self {
+        let mut sample = Self::default();
+        for object in documents(yaml) {
+            match object["kind"].as_str().unwrap() {
+                "Registry" => sample.registries.push(typed(object, |it: &Registry| cel(it.validate_cel()))),
+                "Project" => sample.projects.push(typed(object, |it: &Project| cel(it.validate_cel()))),
+                "Member" => sample.members.push(typed(object, |it: &Member| cel(it.validate_cel()))),
+                "RepositoryPolicy" => {
+                    sample.policies.push(typed(object, |it: &RepositoryPolicy| cel(it.validate_cel())));
+                }
+                "Namespace" => {
+                    let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+                    let labels = serde_json::from_value(object["metadata"]["labels"].clone()).unwrap();
+                    sample.namespaces.insert(name, labels);
+                }
+                other => panic!("a sample holds a {other}"),
+            }
+        }
+        sample
+    }
+}
+
+fn cel<E: std::fmt::Display>(result: Result<(), E>) -> String {
+    result.err().map(|error| error.to_string()).unwrap_or_default()
+}
+
+/// Reads an object as strictly as `kubectl apply` does: a field that the type doesn't have is an error.
+fn typed<K: Serialize + DeserializeOwned>(object: Value, validate: impl Fn(&K) -> String) -> Arc<K> {
+    fn unknown(path: &str, given: &Value, known: &Value, found: &mut Vec<String>) {
+        match (given, known) {
+            (Value::Object(given), Value::Object(known)) => {
+                for (name, value) in given {
+                    let path = format!("{path}.{name}");
+                    match known.get(name) {
+                        Some(known) => unknown(&path, value, known, found),
+                        None => found.push(path),
+                    }
+                }
+            }
+            (Value::Array(given), Value::Array(known)) => {
+                given.iter().zip(known).for_each(|(given, known)| unknown(path, given, known, found));
+            }
+            _ => {}
+        }
+    }
+    let value: K = serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{error}: {object}"));
+    let mut found = Vec::new();
+    unknown("", &object, &serde_json::to_value(&value).unwrap(), &mut found);
+    assert_eq!(found, Vec::<String>::new(), "unknown fields in {object}");
+    assert_eq!(validate(&value), "", "{object}");
+    Arc::new(value)
+}
+
+#[rstest]
+#[case::quickstart(read("config/samples/quickstart.yaml"))]
+#[case::standalone(files("config/samples/standalone", |_| true).into_values().collect::<Vec<_>>().join("\n---\n"))]
+fn samples_are_valid_and_accepted(#[case] yaml: String) {
+    let sample = Sample::parse(&yaml);
+    assert_eq!(sample.registries.len(), 1);
+    let (objects, policies) = (sample.members.len(), sample.policies.len());
+    let (snapshot, problems) = compile(&Inputs {
+        registry: sample.registries[0].clone(),
+        projects: sample.projects.clone(),
+        policies: sample.policies,
+        members: sample.members,
+        namespaces: sample.namespaces,
+    });
+    assert_eq!(problems, Vec::new());
+    assert_eq!(snapshot.projects.len(), sample.projects.len(), "Projects of the Registry");
+    assert_eq!(snapshot.projects.values().map(|project| project.policies.len()).sum::<usize>(), policies);
+    assert!(objects > 0, "a sample without a Member shows no credentials");
+}
+
+// ---- README and Makefile
+
+/// The fenced blocks of the README that are marked as this language.
+fn readme_blocks(language: &str) -> Vec<String> {
+    let readme = read("README.md");
+    let blocks = readme.split("\n```").skip(1).step_by(2);
+    blocks.filter_map(|block| Some(block.strip_prefix(language)?.strip_prefix('\n')?.to_owned())).collect()
+}
+
+#[test]
+fn readme_examples_are_valid() {
+    let blocks = readme_blocks("yaml");
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        Sample::parse(&block);
+    }
+}
+
+/// Targets of the Makefile, and whether `make help` has a line on them.
+fn make_targets() -> BTreeMap<String, bool> {
+    let makefile = read("Makefile");
+    let phony = makefile.lines().find_map(|line| line.strip_prefix(".PHONY:")).unwrap();
+    let documented =
+        |name: &str| makefile.lines().any(|line| line.starts_with(&format!("{name}:")) && line.contains(" ## "));
+    phony.split_whitespace().map(|name| (name.to_owned(), documented(name))).collect()
+}
+
+#[test]
+fn make_help_is_complete() {
+    let silent: Vec<_> = make_targets().into_iter().filter(|(_, documented)| !documented).collect();
+    assert_eq!(silent, []);
+}
+
+#[test]
+fn readme_names_what_exists() {
+    let (readme, targets) = (read("README.md"), make_targets());
+    // Words of code: what stands between backticks, and the lines of the shell blocks.
+    let spans = readme.split('`').skip(1).step_by(2).map(str::to_owned);
+    let code: Vec<String> = spans.chain(readme_blocks("sh")).collect();
+    let mut seen = 0;
+    for line in code.iter().flat_map(|code| code.lines()) {
+        if let Some(target) = line.trim().strip_prefix("make ") {
+            seen += 1;
+            let target = target.split_whitespace().next().unwrap();
+            assert!(targets.contains_key(target), "the README names `make {target}`");
+        }
+        for word in line.split_whitespace().filter(|word| word.starts_with("config/") || word.starts_with("charts/")) {
+            assert!(path(word).exists(), "the README names {word}");
+        }
+    }
+    assert!(seen > 0, "the README names no make target");
+}
+
+// ---- what the tools render
+
+fn render(program: &str, arguments: &[&str]) -> Vec<Value> {
+    let output = Command::new(program).args(arguments).current_dir(path(".")).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}: run `make lint`, which brings it"));
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    documents(&String::from_utf8(output.stdout).unwrap())
+}
+
+/// The objects by kind and name, without what may differ: who installed them.
+fn normalised(objects: Vec<Value>) -> BTreeMap<String, Value> {
+    let selector_labels = ["app.kubernetes.io/name", "app.kubernetes.io/component"];
+    let normalise = |mut object: Value| {
+        let metadata = object["metadata"].as_object_mut().unwrap();
+        for kind in ["labels", "annotations"] {
+            let Some(entries) = metadata.get_mut(kind).and_then(Value::as_object_mut) else { continue };
+            entries.retain(|name, _| !name.contains("helm.sh/") && !name.starts_with("app.kubernetes.io/"));
+            if entries.is_empty() {
+                metadata.remove(kind);
+            }
+        }
+        if let Some(labels) = object.pointer_mut("/spec/template/metadata/labels").and_then(Value::as_object_mut) {
+            labels.retain(|name, _| selector_labels.contains(&name.as_str()));
+        }
+        floats(&mut object);
+        (format!("{} {}", object["kind"], object["metadata"]["name"]), object)
+    };
+    // `helm install --create-namespace` makes the namespace.
+    objects.into_iter().filter(|object| object["kind"] != "Namespace").map(normalise).collect()
+}
+
+/// One tool writes 1000000 where the other writes 1000000.0.
+fn floats(value: &mut Value) {
+    match value {
+        Value::Number(number) => *value = Value::from(number.as_f64().unwrap()),
+        Value::Array(values) => values.iter_mut().for_each(floats),
+        Value::Object(values) => values.values_mut().for_each(floats),
+        _ => {}
+    }
+}
+
+fn kustomize(folder: &str) -> Vec<Value> {
+    render("kubectl", &["kustomize", folder])
+}
+
+fn helm(arguments: &[&str]) -> Vec<Value> {
+    render("helm", &[&["template", "landfast", "charts/landfast", "-n", "landfast-system"], arguments].concat())
+}
+
+/// The image of the operator, and the one that it gives the registries' pods.
+fn images(objects: &[Value]) -> (String, String) {
+    let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let variables = container["env"].as_array().unwrap();
+    let variable = variables.iter().find(|variable| variable["name"] == "LANDFAST_REGISTRY_IMAGE").unwrap();
+    (container["image"].as_str().unwrap().to_owned(), variable["value"].as_str().unwrap().to_owned())
+}
+
+#[test]
+#[ignore = "needs kubectl and helm: `make lint` runs it"]
+fn chart_installs_what_kustomize_does() {
+    let (kustomize, helm) = (normalised(kustomize("config/default")), normalised(helm(&[])));
+    assert_eq!(kustomize.keys().collect::<Vec<_>>(), helm.keys().collect::<Vec<_>>());
+    for (name, object) in kustomize {
+        assert_eq!(object, helm[&name], "{name}: kustomize's object on the left, Helm's on the right");
+    }
+}
+
+#[test]
+#[ignore = "needs kubectl: `make lint` runs it"]
+fn registry_image_follows_the_operators_in_an_overlay() {
+    let overlay = tempfile::tempdir().unwrap();
+    // Kustomize takes relative paths only.
+    let up = "../".repeat(overlay.path().canonicalize().unwrap().components().count() - 1);
+    let config = path("config").canonicalize().unwrap();
+    let config = format!("{up}{}", config.strip_prefix("/").unwrap().display());
+    let kustomization = format!(
+        "resources: [{config}/default]\nimages: [{{name: {IMAGE}, newName: example.com/other, newTag: t}}]\n\
+         transformers: [{config}/registry-image]\n"
+    );
+    std::fs::write(overlay.path().join("kustomization.yaml"), kustomization).unwrap();
+    let expected = "example.com/other:t".to_owned();
+    assert_eq!(images(&kustomize(overlay.path().to_str().unwrap())), (expected.clone(), expected));
+}
+
+#[rstest]
+#[case::follows(&["--set", "image.repository=example.com/other,image.tag=t"], "example.com/other:t")]
+#[case::chosen(&["--set", "image.repository=example.com/other,image.tag=t,registryImage=r:1"], "r:1")]
+#[ignore = "needs helm: `make lint` runs it"]
+fn registry_image_of_the_chart(#[case] arguments: &[&str], #[case] registry_image: &str) {
+    assert_eq!(images(&helm(arguments)), ("example.com/other:t".to_owned(), registry_image.to_owned()));
+}
+
+/// Each switch of the chart, away from its default: what it adds or removes, and that all of it renders.
+#[rstest]
+#[case::no_crds("crds.install=false", "CustomResourceDefinition", 0)]
+#[case::no_roles("rbac.create=false", "Role", 0)]
+#[case::no_user_roles("rbac.aggregateToUserRoles=false", "ClusterRole", 2)]
+#[case::no_service_account("serviceAccount.create=false", "ServiceAccount", 0)]
+#[case::no_disruption_budget("replicas=1", "PodDisruptionBudget", 0)]
+#[case::disruption_budget("replicas=2", "PodDisruptionBudget", 1)]
+#[case::service_monitor("serviceMonitor.enabled=true,serviceMonitor.labels.a=b", "ServiceMonitor", 1)]
+#[case::pod("podLabels.a=b,podAnnotations.a=b,nodeSelector.a=b,priorityClassName=p", "Deployment", 1)]
+#[case::lists("imagePullSecrets[0].name=a,tolerations[0].operator=Exists", "Deployment", 1)]
+#[ignore = "needs helm: `make lint` runs it"]
+fn chart_switches(#[case] set: &str, #[case] kind: &str, #[case] expected: usize) {
+    let objects = helm(&["--set", set]);
+    assert_eq!(objects.iter().filter(|object| object["kind"] == kind).count(), expected);
+}
+
+#[test]
+#[ignore = "needs helm: `make lint` runs it"]
+fn crds_of_the_chart_outlive_it_by_default() {
+    let kept = |arguments: &[&str]| {
+        let objects = helm(arguments);
+        let crds = objects.iter().filter(|object| object["kind"] == "CustomResourceDefinition");
+        crds.filter(|crd| crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep").count()
+    };
+    assert_eq!((kept(&[]), kept(&["--set", "crds.keep=false"])), (4, 0));
+}
+
+#[test]
+#[ignore = "needs helm: `make lint` runs it"]
+fn chart_passes_helms_own_lint() {
+    let lint = Command::new("helm").args(["lint", "--strict", "charts/landfast"]).current_dir(path(".")).output();
+    let lint = lint.unwrap();
+    assert!(lint.status.success(), "{}", String::from_utf8_lossy(&lint.stdout));
+}
