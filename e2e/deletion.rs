@@ -47,6 +47,8 @@ fn each_kind_leaves_nothing_behind() {
             let account = cluster.get("ServiceAccount", namespace, "default").await;
             let secrets = account["imagePullSecrets"].as_array().cloned().unwrap_or_default();
             assert!(secrets.is_empty(), "{secrets:?} in {namespace}");
+            let annotations = account["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+            assert!(annotations.is_empty(), "{annotations:?} on the ServiceAccount in {namespace}");
         }
         cluster.delete("Registry", &home, "main").await;
         Inventory::returns_to(&nothing, cluster, &claim(&home)).await;
