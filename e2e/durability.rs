@@ -21,12 +21,7 @@ fn a_pod_killed_during_a_push_loses_nothing_that_it_acknowledged() {
         let large = Image::build(cluster.folder.path(), &format!("{}-large", cluster.unique), 64_000_000);
         let gate = Gate::proxy(cluster.service_address(&namespace, "main").await, 24_000_000).await;
         let push = remote.push_through(&gate, &large, "team/app:large", &robot);
-        let kill = async {
-            gate.shut().await;
-            cluster.kill_registry(&namespace, "main", &remote).await;
-            gate.open();
-        };
-        let (interrupted, ()) = futures::join!(push, kill);
+        let interrupted = gate.interrupt(push, cluster.kill_registry(&namespace, "main", &remote)).await;
         println!("the interrupted push: {interrupted:?}");
 
         assert_eq!(remote.pull("team/app:early", Some(&robot)).await.unwrap().0, early.digest);

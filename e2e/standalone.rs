@@ -142,12 +142,10 @@ fn killed_during_a_push_it_loses_nothing_that_it_acknowledged() {
         let same_robot = robot.with_password(&robot.password, &through.host);
         let push = through.push(&large, "demo/app:large", Some(&same_robot));
         let kill = async {
-            gate.shut().await;
             server.kill();
             server.restart().await;
-            gate.open();
         };
-        let (interrupted, ()) = futures::join!(push, kill);
+        let interrupted = gate.interrupt(push, kill).await;
         println!("the interrupted push: {interrupted:?}");
 
         assert_eq!(remote.pull("demo/app:early", Some(&robot)).await.unwrap().0, early.digest);

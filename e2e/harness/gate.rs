@@ -1,6 +1,8 @@
 //! A connection to a registry that stops in the middle of an upload, so that something can happen then.
 
+use std::fmt::Debug;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +11,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Forwards connections. Once as many bytes as it was told have gone to the server, none go any more until it is opened.
+/// Forwards connections. Once as many bytes as it was told have gone to the server, none go any more until
+/// it is opened.
 pub struct Gate {
     /// Where it listens.
     pub address: SocketAddr,
@@ -53,21 +56,24 @@ impl Gate {
         Self { address, state }
     }
 
-    /// Waits until the gate has shut.
-    pub async fn shut(&self) {
+    /// Runs a client until the gate has shut on it, then `meanwhile`, and lets the client go on to its end.
+    ///
+    /// # Panics
+    /// When the client ends before: then nothing was interrupted.
+    pub async fn interrupt<T: Debug>(&self, client: impl Future<Output = T>, meanwhile: impl Future<Output = ()>) -> T {
+        let mut client = pin!(client);
         let mut stopped = self.state.stopped.subscribe();
-        let waiting = stopped.wait_for(|stopped| *stopped);
-        let passed = || self.state.passed.load(Ordering::Relaxed);
-        tokio::time::timeout(super::PATIENCE, waiting)
-            .await
-            .unwrap_or_else(|_| panic!("only {} bytes have been sent", passed()))
-            .expect("the gate is there");
-        println!("the gate has shut after {} bytes", passed());
-    }
-
-    /// Lets everything through from now on.
-    pub fn open(&self) {
-        self.state.open.send_replace(true);
+        tokio::select! {
+            result = &mut client => panic!("the client ended before the gate had shut: {result:?}"),
+            // The sender lives in `self`.
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
+        println!("the gate has shut after {} bytes", self.state.passed.load(Ordering::Relaxed));
+        let then = async {
+            meanwhile.await;
+            self.state.open.send_replace(true);
+        };
+        futures::join!(client, then).0
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::image::digest;
@@ -53,7 +55,8 @@ impl Login {
 
     /// The same user with another password, for one host.
     pub fn with_password(&self, password: &str, host: &str) -> Self {
-        let login = serde_json::json!({"username": self.username, "password": password});
+        let auth = STANDARD.encode(format!("{}:{password}", self.username));
+        let login = serde_json::json!({"username": self.username, "password": password, "auth": auth});
         let docker_config = serde_json::json!({"auths": {host: login}}).to_string();
         Self { username: self.username.clone(), password: password.to_owned(), docker_config }
     }
