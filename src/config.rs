@@ -74,6 +74,9 @@ pub enum PolicySource {
         directory: PathBuf,
         /// Folder for signing keys and generated credentials.
         state: PathBuf,
+        /// Addresses (`host:port`) at which clients reach the registry; the credentials' files name them.
+        #[serde(default)]
+        hosts: Vec<String>,
     },
 }
 

@@ -1,8 +1,16 @@
 //! The command line: one file per mode, wiring only.
 
 mod crds;
+mod operator;
+mod serve;
+mod standalone;
 
+use std::time::Duration;
+
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// Container registries on Kubernetes: operator and OCI registry in one binary.
 #[derive(Parser)]
@@ -14,13 +22,59 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Mode {
+    /// Run the controllers: custom resources become registries and pull secrets
+    Operator(operator::Arguments),
+    /// Run a registry: for a Registry of a cluster, or from a folder of manifests
+    Serve(serve::Arguments),
     /// Print the custom resource definitions, or write them into a folder
     Crds(crds::Arguments),
 }
 
 /// Runs the mode that the command line names.
 pub fn run() -> anyhow::Result<()> {
-    match Arguments::parse().mode {
-        Mode::Crds(arguments) => crds::run(&arguments),
+    let mode = Arguments::parse().mode;
+    if let Mode::Crds(arguments) = &mode {
+        return crds::run(arguments);
     }
+    // Before anything makes a TLS connection: there is one provider in this binary, and it is chosen here.
+    let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    installed.map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
+    landfast::telemetry::init_logging()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = match mode {
+        Mode::Operator(arguments) => runtime.block_on(operator::run(arguments)),
+        Mode::Serve(arguments) => runtime.block_on(serve::run(arguments)),
+        Mode::Crds(_) => Ok(()),
+    };
+    // A task that hangs in a system call must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// A token that is cancelled by SIGTERM or SIGINT.
+fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = CancellationToken::new();
+    let cancel = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        cancel.cancel();
+    });
+    Ok(token)
+}
+
+/// A client of the cluster that this process is in, or that the kubeconfig names.
+async fn kube_client() -> anyhow::Result<kube::Client> {
+    let config = kube::Config::infer().await.context("neither in a cluster nor with a kubeconfig: set KUBECONFIG")?;
+    Ok(kube::Client::try_from(config)?)
+}
+
+/// Listens, or says at which address that is not possible.
+async fn listen(address: std::net::SocketAddr, what: &str) -> anyhow::Result<tokio::net::TcpListener> {
+    let listener = tokio::net::TcpListener::bind(address).await;
+    listener.with_context(|| format!("can't listen on {address} for the {what}: is the port in use? choose another"))
 }

@@ -73,13 +73,12 @@ const PVC: &str = "storage: {persistentVolumeClaim: {size: 1Gi}}";
     "{storage: {persistentVolumeClaim: {existingClaim: x, storageClassName: y}}}",
     "leave it out"
 )]
-#[case::replicas("main", "{replicas: 2, storage: {persistentVolumeClaim: {size: 1Gi}}}", "ReadWriteMany")]
-#[case::replicas_rwx(
+#[case::replicas(
     "main",
     "{replicas: 2, storage: {persistentVolumeClaim: {size: 1Gi, accessModes: [ReadWriteMany]}}}",
-    ""
+    "one pod at a time"
 )]
-#[case::replicas_empty_dir("main", "{replicas: 2, storage: {emptyDir: {}}}", "ReadWriteMany")]
+#[case::no_replicas("main", "{replicas: 0, storage: {emptyDir: {}}}", "")]
 #[case::two_tls("main", "{storage: {emptyDir: {}}, tls: {selfSigned: {}, disabled: {}}}", "at most one")]
 #[case::node_port("main", "{storage: {emptyDir: {}}, exposure: {service: {nodePort: 30000}}}", "nodePort needs type")]
 #[case::token_ttl("main", "{storage: {emptyDir: {}}, authentication: {tokenTTL: 5s}}", "between 60s and 24h")]

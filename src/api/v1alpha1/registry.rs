@@ -41,8 +41,8 @@ use super::{Duration, LocalReference, NamespaceSelection};
         .message("the name of a Registry becomes the name of its Service: at most 50 lower-case letters, digits and '-', starting with a letter and without '.'")
 )]
 #[x_kube(
-    validation = Rule::new("self.replicas <= 1 || (has(self.storage.persistentVolumeClaim) && (has(self.storage.persistentVolumeClaim.existingClaim) || self.storage.persistentVolumeClaim.accessModes.exists(mode, mode == 'ReadWriteMany')))")
-        .message("more than one replica needs storage that all of them can write: set storage.persistentVolumeClaim.accessModes to [ReadWriteMany], or replicas to 1")
+    validation = Rule::new("self.replicas <= 1")
+        .message("a volume is served by one pod at a time: set replicas to 0 or 1")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrySpec {
@@ -62,7 +62,7 @@ pub struct RegistrySpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub hostnames: Vec<String>,
 
-    /// Number of pods. More than one needs storage that all of them can write.
+    /// Number of pods: 1, or 0 to stop serving. A volume is served by one pod at a time.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 100))]
     pub replicas: i32,
@@ -151,7 +151,7 @@ pub struct PersistentVolumeClaimStorage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,
-    /// Access modes of the volume. With `ReadWriteMany` the registry may have several replicas.
+    /// Access modes of the volume.
     #[serde(default = "read_write_once")]
     #[schemars(length(min = 1, max = 4), inner(regex(pattern = "^(ReadWriteOnce|ReadWriteMany|ReadWriteOncePod)$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]

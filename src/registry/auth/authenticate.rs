@@ -140,15 +140,10 @@ impl Authenticator {
 }
 
 /// The password is the credential; the user name has to go with it.
-fn verify_password(
-    username: &str,
-    password: &str,
-    published: &Published,
-    now: Timestamp,
-) -> Result<Caller, AuthError> {
+fn verify_password(username: &str, password: &str, published: &Published, now: Timestamp) -> Result<Caller, AuthError> {
     let refused = |error: CredentialError| AuthError::Password(Some(error));
-    let claims = CredentialClaims::verify(password, &published.keys, &published.snapshot.registry.uid, now)
-        .map_err(refused)?;
+    let claims =
+        CredentialClaims::verify(password, &published.keys, &published.snapshot.registry.uid, now).map_err(refused)?;
     if !bool::from(claims.subject.username().as_bytes().ct_eq(username.as_bytes())) {
         return Err(AuthError::Password(None));
     }

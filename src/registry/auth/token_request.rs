@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn scopes_may_repeat_and_share_a_parameter() {
-        let parsed = request(&["repository:a:pull,push repository:b/c:*", "repository:d:fly", "registry:catalog:*", ""]);
+        let parsed =
+            request(&["repository:a:pull,push repository:b/c:*", "repository:d:fly", "registry:catalog:*", ""]);
         let all = [Action::Pull, Action::Push, Action::Delete];
         let scopes = vec![scope("a", &all[..2]), scope("b/c", &all), scope("d", &[])];
         assert_eq!(parsed, Ok(TokenRequest { scopes }));

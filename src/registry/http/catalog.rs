@@ -50,11 +50,7 @@ pub async fn list(permitted: &Permitted<'_>, n: usize, last: Option<&str>) -> Re
 }
 
 /// Goes on until it has found one name more than is wanted, so that the last page is known to be the last.
-async fn walk(
-    permitted: &Permitted<'_>,
-    n: usize,
-    mut after: Option<RepositoryName>,
-) -> Result<Page, RequestError> {
+async fn walk(permitted: &Permitted<'_>, n: usize, mut after: Option<RepositoryName>) -> Result<Page, RequestError> {
     let mut names: Vec<RepositoryName> = Vec::new();
     if n == 0 {
         return Ok(Page { names, next: None });

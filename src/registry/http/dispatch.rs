@@ -153,7 +153,9 @@ fn prepare(
 
 async fn run(permitted: &Permitted<'_>, route: Route, body: RequestBody) -> Result<Response<Body>, RequestError> {
     match route {
-        Route::Base => Ok(Response::builder().header(http::header::CONTENT_TYPE, "application/json").body("{}".into())?),
+        Route::Base => {
+            Ok(Response::builder().header(http::header::CONTENT_TYPE, "application/json").body("{}".into())?)
+        }
         Route::Catalog { n, last } => catalog::list(permitted, n, last.as_deref()).await,
         Route::Tags { repository, n, last } => tags::list(permitted, &repository, n, last.as_ref()).await,
         Route::ManifestGet { repository, reference } => manifests::get(permitted, &repository, &reference).await,

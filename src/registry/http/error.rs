@@ -102,7 +102,11 @@ impl RequestError {
         let errors = match &self {
             RequestError::Content(ContentError::ManifestBlobUnknown(digests)) => digests
                 .iter()
-                .map(|digest| ErrorEntry { code: code.as_str(), message: "content is not known", detail: json!({"digest": digest}) })
+                .map(|digest| ErrorEntry {
+                    code: code.as_str(),
+                    message: "content is not known",
+                    detail: json!({"digest": digest}),
+                })
                 .collect(),
             _ => vec![ErrorEntry { code: code.as_str(), message: &message, detail: Value::Null }],
         };
@@ -185,9 +189,9 @@ fn route_status(error: &RouteError) -> (StatusCode, ErrorCode) {
         RouteError::ImpossibleTag => (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown),
         RouteError::ImpossibleUpload => (StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown),
         RouteError::PageSize => bad(ErrorCode::PaginationNumberInvalid),
-        RouteError::Token(
-            TokenRequestError::Scope | TokenRequestError::TooManyScopes | TokenRequestError::Grant,
-        ) => bad(ErrorCode::Unsupported),
+        RouteError::Token(TokenRequestError::Scope | TokenRequestError::TooManyScopes | TokenRequestError::Grant) => {
+            bad(ErrorCode::Unsupported)
+        }
     }
 }
 
@@ -292,7 +296,10 @@ mod tests {
         let storage = StorageError::Io { action: "read", source };
         let (status, _, body) = respond(ContentError::Storage(storage).into());
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
-        assert!(body.contains("UNKNOWN") && body.contains(&Uuid::nil().to_string()) && !body.contains("fire"), "{body}");
+        assert!(
+            body.contains("UNKNOWN") && body.contains(&Uuid::nil().to_string()) && !body.contains("fire"),
+            "{body}"
+        );
     }
 
     #[test]

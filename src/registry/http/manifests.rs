@@ -47,7 +47,7 @@ pub async fn put(
     let bytes = receive(permitted, &mut body).await?;
     let manifest = Manifest::parse(&media_type(permitted.headers, &bytes)?, &bytes)?;
     let (tag, digest) = match reference {
-        Reference::Tag(tag) => (Some(tag), Digest::sha256(&bytes)),
+        Reference::Tag(tag) => (Some(tag.clone()), Digest::sha256(&bytes)),
         Reference::Digest(expected) => {
             let actual = Digest::of(expected.algorithm(), &bytes);
             if actual != *expected {
@@ -56,15 +56,14 @@ pub async fn put(
             (None, actual)
         }
     };
+    let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
     let pusher = permitted.caller.identity().to_string();
-    let (manifest, bytes, digest, now) = (&manifest, &bytes, &digest, SystemTime::from(permitted.now));
-    let new = NewManifest { tag, manifest, bytes, digest, pusher: &pusher, now };
-    let has_subject = permitted.shared.app.content.put_manifest(repository, new).await?;
+    let mut response = about(StatusCode::CREATED, &digest).header(LOCATION, manifest_location(repository, &digest));
     tracing::info!(target: "audit", event = "push", identity = pusher, %repository, %reference, %digest);
-
-    let mut response = about(StatusCode::CREATED, digest).header(LOCATION, manifest_location(repository, digest));
-    if let Some(subject) = manifest.subject.as_ref().filter(|_| has_subject) {
-        response = response.header(OCI_SUBJECT, subject.digest.as_str());
+    let new = NewManifest { tag, manifest, bytes, digest, pusher, now: SystemTime::from(permitted.now) };
+    let has_subject = permitted.shared.app.content.put_manifest(repository, new).await?;
+    if let Some(subject) = subject.filter(|_| has_subject) {
+        response = response.header(OCI_SUBJECT, subject.as_str());
     }
     Ok(response.body(Body::empty())?)
 }
@@ -94,9 +93,7 @@ fn respond(
     if is_known_to_client(headers, digest) {
         return Ok(about(StatusCode::NOT_MODIFIED, digest).body(Body::empty())?);
     }
-    let response = about(StatusCode::OK, digest)
-        .header(CONTENT_TYPE, media_type.as_str())
-        .header(CONTENT_LENGTH, size);
+    let response = about(StatusCode::OK, digest).header(CONTENT_TYPE, media_type.as_str()).header(CONTENT_LENGTH, size);
     Ok(response.body(body)?)
 }
 

@@ -131,11 +131,7 @@ mod tests {
     #[case::open("5-", None, Err(ChunkError::Range))]
     #[case::word("x", None, Err(ChunkError::Range))]
     #[case::everything("0-18446744073709551615", None, Err(ChunkError::Range))]
-    fn reads_chunks(
-        #[case] range: &str,
-        #[case] length: Option<&str>,
-        #[case] expected: Result<Chunk, ChunkError>,
-    ) {
+    fn reads_chunks(#[case] range: &str, #[case] length: Option<&str>, #[case] expected: Result<Chunk, ChunkError>) {
         let mut headers = headers(&[(CONTENT_RANGE, range)]);
         if let Some(length) = length {
             headers.insert(CONTENT_LENGTH, length.parse().unwrap());

@@ -414,7 +414,11 @@ mod tests {
     #[case::bad_escape_in_query("GET", "/v2/a/tags/list?last=%zz", RouteError::Url(DecodeError))]
     #[case::impossible_tag("GET", "/v2/a/manifests/.x", RouteError::ImpossibleTag)]
     #[case::impossible_tag("PUT", "/v2/a/manifests/.x", RouteError::Tag(NameError::Tag))]
-    #[case::bad_digest("GET", "/v2/a/manifests/sha256:x", RouteError::Digest(DigestError::BadHex(crate::oci::Algorithm::Sha256)))]
+    #[case::bad_digest(
+        "GET",
+        "/v2/a/manifests/sha256:x",
+        RouteError::Digest(DigestError::BadHex(crate::oci::Algorithm::Sha256))
+    )]
     #[case::bad_blob_digest("HEAD", "/v2/a/blobs/x", RouteError::Digest(DigestError::NoSeparator))]
     #[case::bad_mount("POST", "/v2/a/blobs/uploads/?mount=x", RouteError::Digest(DigestError::NoSeparator))]
     #[case::bad_from("POST", "/v2/a/blobs/uploads/?mount=DIGEST&from=B", RouteError::Name(NameError::NameForm))]

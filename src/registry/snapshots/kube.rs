@@ -218,6 +218,13 @@ impl Source {
 /// The operator tells those who wrote the objects; here it is for whoever reads the logs.
 pub(super) fn report(problems: &[Problem]) {
     for Problem { object, reason, message } in problems {
-        tracing::debug!(kind = object.kind, namespace = object.namespace, name = object.name, reason = reason.as_str(), message, "object is left out");
+        tracing::debug!(
+            kind = object.kind,
+            namespace = object.namespace,
+            name = object.name,
+            reason = reason.as_str(),
+            message,
+            "object is left out"
+        );
     }
 }

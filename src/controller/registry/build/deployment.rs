@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction,
     LocalObjectReference, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
@@ -32,7 +32,7 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Deployment {
     let RegistrySpec {
         hostnames: _,
         replicas,
-        storage,
+        storage: _,
         exposure: _,
         tls: _,
         authentication: _,
@@ -43,7 +43,7 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Deployment {
     } = &registry.spec;
     let spec = DeploymentSpec {
         replicas: Some(*replicas),
-        strategy: Some(strategy(storage, *replicas)),
+        strategy: Some(strategy()),
         selector: LabelSelector { match_labels: Some(names::selector_labels(registry)), ..LabelSelector::default() },
         template: template(inputs, pod),
         ..DeploymentSpec::default()
@@ -51,21 +51,10 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Deployment {
     Deployment { metadata: names::owned(registry, names::name(registry)), spec: Some(spec), status: None }
 }
 
-/// Old and new pods side by side only where both can mount the volume: otherwise the new one would wait for a volume
-/// that the old one holds, and the old one for the new one to be ready.
-fn strategy(storage: &Storage, replicas: i32) -> DeploymentStrategy {
-    let shared = storage.persistent_volume_claim.as_ref().is_some_and(|claim| {
-        // What an existing claim allows isn't known here, but more than one pod means that it can be shared.
-        claim.access_modes.iter().any(|mode| mode == "ReadWriteMany")
-            || (claim.existing_claim.is_some() && replicas > 1)
-    });
-    // Both numbers are set, so that server-side apply owns and removes all of `rollingUpdate` when the type becomes
-    // Recreate: what is left of it would be refused.
-    let rolling_update = shared.then_some(RollingUpdateDeployment {
-        max_surge: Some(IntOrString::Int(1)),
-        max_unavailable: Some(IntOrString::Int(0)),
-    });
-    DeploymentStrategy { type_: Some(if shared { "RollingUpdate" } else { "Recreate" }.to_owned()), rolling_update }
+/// Never old and new pods side by side: one process at a time owns the folder with the images, and the new one would
+/// wait for the lock that the old one holds, and the old one for the new one to be ready.
+fn strategy() -> DeploymentStrategy {
+    DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }
 }
 
 fn template(inputs: &Inputs<'_>, settings: &PodSettings) -> PodTemplateSpec {

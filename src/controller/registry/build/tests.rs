@@ -148,18 +148,6 @@ fn takes_the_certificate_from(#[case] fields: &str, #[case] secret: Option<&str>
     assert_eq!(names::tls_secret(&with(fields)).as_deref(), secret);
 }
 
-#[rstest]
-#[case::empty_dir("emptyDir: {}", 1, "Recreate")]
-#[case::one_writer("persistentVolumeClaim: {size: 1Gi}", 1, "Recreate")]
-#[case::shared("persistentVolumeClaim: {size: 1Gi, accessModes: [ReadWriteMany]}", 1, "RollingUpdate")]
-#[case::existing("persistentVolumeClaim: {existingClaim: disk}", 1, "Recreate")]
-#[case::existing_shared("persistentVolumeClaim: {existingClaim: disk}", 2, "RollingUpdate")]
-fn replaces_pods_by(#[case] storage: &str, #[case] replicas: i32, #[case] strategy: &str) {
-    let registry = registry(&format!("  {{storage: {{{storage}}}, replicas: {replicas}}}"));
-    let deployment = objects(&Inputs { registry: &registry, image: "i" }).deployment;
-    assert_eq!(deployment.spec.unwrap().strategy.unwrap().type_.as_deref(), Some(strategy));
-}
-
 #[test]
 fn an_existing_claim_is_used_and_not_built() {
     let registry = registry("  {storage: {persistentVolumeClaim: {existingClaim: disk}}}");

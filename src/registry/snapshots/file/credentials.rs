@@ -148,7 +148,8 @@ spec: {registryRef: {name: r}, role: Developer, subjects: [{kind: Robot, name: c
         let root = tempfile::tempdir().unwrap();
         let first = open_keys(root.path()).unwrap();
         assert_eq!(open_keys(root.path()).unwrap().current().id(), first.current().id());
-        let robots = write(root.path(), &inputs(MANIFESTS), &["localhost:5000".to_owned()], &first, Timestamp::now()).unwrap();
+        let robots =
+            write(root.path(), &inputs(MANIFESTS), &["localhost:5000".to_owned()], &first, Timestamp::now()).unwrap();
         let password = fs::read_to_string(robots[0].folder.join("password")).unwrap();
         let again = write(root.path(), &inputs(MANIFESTS), &[], &first, Timestamp::now()).unwrap();
         assert_eq!(fs::read_to_string(again[0].folder.join("password")).unwrap(), password);

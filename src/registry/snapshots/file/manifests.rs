@@ -63,13 +63,17 @@ pub fn read(directory: &Path) -> Result<Inputs, ManifestsError> {
         let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
             .map_err(|source| ManifestsError::Yaml { path: path.clone(), source: Box::new(source) })?;
         for document in documents.into_iter().filter(|document| !document.is_null()) {
-            let group = document["apiVersion"].as_str().and_then(|version| version.split_once('/')).map(|(group, _)| group);
+            let group =
+                document["apiVersion"].as_str().and_then(|version| version.split_once('/')).map(|(group, _)| group);
             if group != Some(GROUP) {
                 continue;
             }
             let kind = document["kind"].as_str().unwrap_or_default().to_owned();
             let add = |result: Result<(), String>| {
-                result.map_err(|message| ManifestsError::Object { path: path.clone(), message: format!("{kind}: {message}") })
+                result.map_err(|message| ManifestsError::Object {
+                    path: path.clone(),
+                    message: format!("{kind}: {message}"),
+                })
             };
             match kind.as_str() {
                 "Registry" => add(take(document, &mut registries, Registry::validate_cel))?,
@@ -115,7 +119,8 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    const REGISTRY: &str = "apiVersion: landfast.dev/v1alpha1\nkind: Registry\nmetadata: {name: r}\nspec: {storage: {emptyDir: {}}}\n";
+    const REGISTRY: &str =
+        "apiVersion: landfast.dev/v1alpha1\nkind: Registry\nmetadata: {name: r}\nspec: {storage: {emptyDir: {}}}\n";
 
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -127,7 +132,9 @@ mod tests {
 
     #[test]
     fn reads_several_documents_and_passes_over_other_kinds() {
-        let more = format!("{REGISTRY}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: x}}\n---\napiVersion: landfast.dev/v1alpha1\nkind: Project\nmetadata: {{name: p, namespace: n}}\nspec: {{registryRef: {{name: r, namespace: default}}}}\n");
+        let more = format!(
+            "{REGISTRY}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: x}}\n---\napiVersion: landfast.dev/v1alpha1\nkind: Project\nmetadata: {{name: p, namespace: n}}\nspec: {{registryRef: {{name: r, namespace: default}}}}\n"
+        );
         let folder = folder(&[("a.yaml", &more), ("notes.txt", "kind: nothing")]);
         let inputs = read(folder.path()).unwrap();
         assert_eq!(inputs.projects.len(), 1);
