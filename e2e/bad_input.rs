@@ -21,13 +21,13 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("Registry main", "{storage: {persistentVolumeClaim: {}}}", "set size, to have a claim made, or existingClaim"),
     (
         "Registry main",
-        "{storage: {persistentVolumeClaim: {size: 1Gi, existingClaim: x}}}",
+        "{storage: {persistentVolumeClaim: {size: 1Gi, existingClaim: mine}}}",
         "set size, to have a claim made, or existingClaim",
     ),
     ("Registry main", "{storage: {persistentVolumeClaim: {size: '0'}}}", "size must be above zero"),
     (
         "Registry main",
-        "{storage: {persistentVolumeClaim: {existingClaim: x, storageClassName: y}}}",
+        "{storage: {persistentVolumeClaim: {existingClaim: mine, storageClassName: fast}}}",
         "storageClassName belongs to a claim that is made",
     ),
     (

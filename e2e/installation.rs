@@ -1,6 +1,6 @@
 //! The two ways of installing: kustomize and Helm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt as _;
@@ -51,16 +51,35 @@ fn is_of_an_installation(label: &str) -> bool {
     ["managed-by", "instance", "version", "part-of"].iter().any(|name| label == format!("app.kubernetes.io/{name}"))
 }
 
+/// Where two objects differ, one line for each place.
+fn differences(place: &str, helm: &Value, kustomize: &Value, found: &mut Vec<String>) {
+    match (helm, kustomize) {
+        (Value::Object(left), Value::Object(right)) => {
+            let keys: BTreeSet<_> = left.keys().chain(right.keys()).collect();
+            keys.iter().for_each(|key| differences(&format!("{place}.{key}"), &helm[*key], &kustomize[*key], found));
+        }
+        (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
+            let pairs = left.iter().zip(right).enumerate();
+            pairs.for_each(|(index, (left, right))| differences(&format!("{place}[{index}]"), left, right, found));
+        }
+        // The one writes 1000000, the other 1000000.0.
+        (Value::Number(left), Value::Number(right)) if left.as_f64() == right.as_f64() => {}
+        _ if helm == kustomize => {}
+        _ => found.push(format!("{place}: {helm} and {kustomize}")),
+    }
+}
+
 #[test]
 fn helm_and_kustomize_install_the_same_objects() {
     local_test(async || {
         let kustomize = objects(&operator::kustomized().await);
         let helm = objects(&helm(&["template"]).arg("--include-crds").run().await);
         assert_eq!(helm.keys().collect::<Vec<_>>(), kustomize.keys().collect::<Vec<_>>());
+        let mut found = Vec::new();
         for (key, object) in &kustomize {
-            let pretty = |object: &Value| serde_json::to_string_pretty(object).expect("an object is JSON");
-            assert!(helm[key] == *object, "{key}: helm\n{}\nkustomize\n{}", pretty(&helm[key]), pretty(object));
+            differences(key, &helm[key], object, &mut found);
         }
+        assert!(found.is_empty(), "helm and kustomize differ:\n{}", found.join("\n"));
     });
 }
 

@@ -63,7 +63,7 @@ fn a_pull_secret_is_where_both_registry_and_project_want_it() {
 #[test]
 fn a_namespace_is_entitled_by_a_label_that_comes_and_goes() {
     test(async |cluster: &Cluster| {
-        let home = cluster.namespace("home").await;
+        let home = cluster.labelled_namespace("home", label(cluster)).await;
         let late = cluster.namespace("late").await;
         let own = json!([{"name": "of-somebody-else"}]);
         service_account(cluster, &late, "builder", own.clone()).await;

@@ -50,22 +50,25 @@ pub async fn kustomized() -> String {
 
 /// Kills the operator's pod without a chance to say good-bye, and waits for the next one to work.
 pub async fn kill(cluster: &Cluster) {
-    let before = cluster.pods(NAMESPACE, PODS).await;
+    let (before, holder) = (pods(cluster).await, lease_holder().await);
     cluster.kill_pods(NAMESPACE, PODS).await;
     eventually("another operator pod is there", async || {
-        let now = cluster.pods(NAMESPACE, PODS).await;
+        let now = pods(cluster).await;
         if now.iter().any(|pod| !before.contains(pod)) { Ok(()) } else { Err(format!("{now:?}")) }
     })
     .await;
     rolled_out().await;
     // Ready says that it serves. It works once it holds the Lease, which the dead one could not give back.
     eventually("the new operator holds the Lease", async || {
-        let pods = cluster.pods(NAMESPACE, PODS).await;
-        let path = ["get", "leases", "--namespace", NAMESPACE, "--output=jsonpath={.items[*].spec.holderIdentity}"];
-        let holder = Command::new("kubectl").args(path).run().await;
-        if pods.iter().any(|pod| holder.contains(&pod.name)) { Ok(()) } else { Err(format!("{pods:?}, {holder}")) }
+        let now = lease_holder().await;
+        if now != holder && !now.is_empty() { Ok(()) } else { Err(now) }
     })
     .await;
+}
+
+async fn lease_holder() -> String {
+    let arguments = ["get", "leases", "--namespace", NAMESPACE, "--output=jsonpath={.items[*].spec.holderIdentity}"];
+    Command::new("kubectl").args(arguments).run().await
 }
 
 /// Its pods, to compare before and after.

@@ -21,7 +21,7 @@ pub async fn eventually<T>(what: &str, attempt: impl AsyncFnMut() -> Result<T, S
 /// # Panics
 /// When the time is up, with what was seen last.
 pub async fn within<T>(limit: Duration, what: &str, mut attempt: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let (start, mut shown) = (Instant::now(), Duration::ZERO);
+    let (start, mut shown, mut shown_at) = (Instant::now(), String::new(), Duration::ZERO);
     loop {
         // Taken before the attempt: one that began in time counts, however slow its client is.
         let elapsed = start.elapsed();
@@ -31,9 +31,11 @@ pub async fn within<T>(limit: Duration, what: &str, mut attempt: impl AsyncFnMut
                 return value;
             }
             Err(seen) if elapsed > limit => panic!("not within {} s: {what}; seen last: {seen}", limit.as_secs()),
-            Err(seen) if elapsed >= shown + PROGRESS => {
-                println!("[{:5.1} s] waiting: {what}; seen: {seen}", elapsed.as_secs_f32());
-                shown = elapsed;
+            Err(seen) if elapsed >= shown_at + PROGRESS => {
+                if seen != shown {
+                    println!("[{:5.1} s] waiting: {what}; seen: {seen}", elapsed.as_secs_f32());
+                }
+                (shown, shown_at) = (seen, elapsed);
             }
             Err(_) => {}
         }
