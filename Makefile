@@ -39,10 +39,9 @@ test: ## Run all tests that need neither a cluster nor programs besides Rust
 e2e: ## Run the end-to-end tests on E2E_KUBECONFIG, or on a cluster made for them (as root; KEEP=1 leaves it up)
 	e2e/run $(E2E_ARGS)
 
-# duplicated_attributes takes the columns that kube's derive is given for copies of each other.
 lint: ## Check format, lints, generated files, scripts, and what kustomize and Helm render
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings -A clippy::duplicated_attributes
+	cargo clippy --locked --all-targets -- -D warnings
 	@for script in $$(grep -rlI '^#!.*bash' .ci e2e) $$(find e2e -name '*.sh'); do bash -n "$$script"; done
 	@e2e/tools/install kubectl helm
 	PATH="$$(e2e/tools/install --print-bin):$$PATH" cargo test --locked --test crds --test packaging -- --include-ignored

@@ -1,4 +1,42 @@
 //! landfast: container registries on Kubernetes, operator and OCI registry in one binary.
+//!
+//! # Modules
+//! A pure core and two shells. `src/tests/imports.rs` holds the sources against this table.
+//!
+//! | module | what it is | may import |
+//! |---|---|---|
+//! | [`oci`] | digests, names, manifests: parse and print | nothing of ours |
+//! | [`telemetry`] | logs, metrics, health | nothing of ours |
+//! | [`watch`] | following objects of the API server | nothing of ours |
+//! | [`config`] | configuration of `serve` | `oci` |
+//! | [`api`] | the four kinds | `oci` |
+//! | [`policy`] | who may do what: pure decisions | `oci`; only `policy::compile` sees `api` |
+//! | [`registry`] | the data plane | `oci`, `policy`, `config`, `telemetry`; only `registry::snapshots` sees `api`, `watch` and kube |
+//! | [`controller`] | the operator | `oci`, `api`, `policy`, `config`, `telemetry`, `watch`; never `registry` |
+//! | `cli` | the modes: wiring only | all |
+//!
+//! # One push
+//! A client's first request gets a 401 whose challenge names `/token` ([`registry::auth`]). There it shows its
+//! credential, a signed token that names a Member by UID ([`policy::CredentialClaims`]), and gets a short token for the part
+//! of the scopes asked for that [`policy::authorize`] allows. From then on each request is parsed once into a
+//! [`registry::http::Route`], its operation is authorized against the [`policy::Snapshot`] in force (the token is
+//! only an upper bound), and a handler runs. A blob streams into a staged object while it is hashed, is published
+//! under its digest, and is linked into its repository. The manifest comes last: what it refers to must be there; it is
+//! stored, then what refers to it, and at the very end its tag ([`registry::content`]). Each of these is durable before
+//! the client hears of it.
+//!
+//! # One pull by a pod
+//! The kubelet takes the pod's `imagePullSecrets`, among them the Secret that the operator put into the namespace and into
+//! its ServiceAccount, and does the same dance with it. The credential in it names a Project by UID.
+//!
+//! # One reconcile
+//! A change arrives in `controller::world`, which updates its store and then enqueues what the change concerns. The
+//! queue runs the kind's reconcile: it gathers from the world, compiles the policy with the very code that the
+//! registry runs ([`policy::compile`]), builds objects (pure), applies them server-side where they differ, and
+//! writes a status that says what came out.
+//!
+//! # One policy change
+//! `serve --kube` follows the same objects ([`registry::snapshots`]), compiles them, and swaps the snapshot. Nothing restarts.
 
 pub mod api;
 pub mod config;

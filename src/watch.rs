@@ -59,20 +59,16 @@ pub async fn follow_metadata<K>(
     pump(events, writer, changed).await;
 }
 
-type Readable<K> = Result<Event<K>, InvalidObject>;
+type Readable<K> = Result<Event<K>, Box<InvalidObject>>;
 
 fn unguard<K: Resource>(event: Event<DeserializeGuard<K>>) -> Readable<K> {
-    let mut event = match event {
+    Ok(strip_managed_fields(match event {
         Event::Apply(DeserializeGuard(object)) => Event::Apply(object?),
         Event::Delete(DeserializeGuard(object)) => Event::Delete(object?),
         Event::InitApply(DeserializeGuard(object)) => Event::InitApply(object?),
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
-    };
-    if let Event::Apply(object) | Event::InitApply(object) = &mut event {
-        object.meta_mut().managed_fields = None;
-    }
-    Ok(event)
+    }))
 }
 
 /// Managed fields are the larger part of most metadata, and nobody here reads them.

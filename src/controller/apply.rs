@@ -145,10 +145,8 @@ impl Applier {
             // What does not carry our label is not in the world; it may still be in the way.
             None => api.get_metadata_opt(&name).await.map_err(failed)?.map(|object| object.metadata),
         };
-        if let Some(existing) = existing {
-            if owner_text(&existing) != Some(&owner.to_string()) {
-                return Err(ApplyError::Foreign { kind: K::kind(&()).into_owned(), name });
-            }
+        if existing.is_some_and(|existing| owner_text(&existing) != Some(&owner.to_string())) {
+            return Err(ApplyError::Foreign { kind: K::kind(&()).into_owned(), name });
         }
         wanted.meta_mut().managed_fields = None;
         let parameters = PatchParams::apply(FIELD_MANAGER).force();

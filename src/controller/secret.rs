@@ -19,7 +19,10 @@ pub(super) const DOCKER_CONFIG: &str = "kubernetes.io/dockerconfigjson";
 
 /// The keys of the Registries, read once per change of their Secret.
 #[derive(Default)]
-pub(super) struct KeyCache(Mutex<HashMap<String, (Option<String>, Arc<KeySet>)>>);
+pub(super) struct KeyCache(Mutex<HashMap<Uid, (ResourceVersion, Arc<KeySet>)>>);
+
+type Uid = String;
+type ResourceVersion = Option<String>;
 
 impl KeyCache {
     /// The keys of a Registry, or `None` if they are not there yet or can't be read: its own reconcile takes care.
@@ -27,10 +30,10 @@ impl KeyCache {
         let (namespace, name) = (registry.namespace().unwrap_or_default(), names::keys_secret(registry));
         let Some(observed) = Secret::observed(&context.world, Some(&namespace), &name) else { return Ok(None) };
         let uid = observed.uid.clone().unwrap_or_default();
-        if let Some((version, keys)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&uid) {
-            if *version == observed.resource_version {
-                return Ok(Some(Arc::clone(keys)));
-            }
+        if let Some((version, keys)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&uid)
+            && *version == observed.resource_version
+        {
+            return Ok(Some(Arc::clone(keys)));
         }
         let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
         let Some(secret) = api.get_opt(&name).await? else { return Ok(None) };

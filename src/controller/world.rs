@@ -34,8 +34,11 @@ pub(super) struct World {
     pub children: Children,
     /// Counts the changes that can change a compiled policy.
     version: AtomicU64,
-    compiled: Mutex<HashMap<ObjectRef<Registry>, (u64, Arc<Compiled>)>>,
+    compiled: Mutex<CompiledByRegistry>,
 }
+
+/// With the count of changes that each was compiled at.
+type CompiledByRegistry = HashMap<ObjectRef<Registry>, (u64, Arc<Compiled>)>;
 
 /// The objects that we made: metadata only, where nothing else is read.
 pub(super) struct Children {
@@ -199,7 +202,7 @@ impl World {
     pub fn compiled(&self, registry: &Arc<Registry>) -> Arc<Compiled> {
         let key = ObjectRef::from_obj(&**registry);
         let version = self.version.load(Ordering::Acquire);
-        let cached = |compiled: &HashMap<_, (u64, Arc<Compiled>)>| {
+        let cached = |compiled: &CompiledByRegistry| {
             compiled.get(&key).filter(|(known, _)| *known == version).map(|(_, compiled)| Arc::clone(compiled))
         };
         if let Some(compiled) = cached(&self.compiled.lock().unwrap_or_else(PoisonError::into_inner)) {
@@ -340,10 +343,10 @@ impl World {
             None => return,
             Some(Owner::Registry(registry)) => {
                 // New keys mean new credentials.
-                if K::kind(&()) == "Secret" {
-                    if let Some(registry) = self.registries.get(&registry) {
-                        self.wake_dependents(wake, &registry);
-                    }
+                if K::kind(&()) == "Secret"
+                    && let Some(registry) = self.registries.get(&registry)
+                {
+                    self.wake_dependents(wake, &registry);
                 }
                 wake.registries.send(registry).is_ok()
             }

@@ -65,6 +65,13 @@ fn kustomization_lists_every_crd() {
 }
 
 #[test]
+fn registries_are_bound_to_the_role_that_is_shipped() {
+    let role = document("config/rbac/registry-role.yaml");
+    let bound = landfast::controller::registry::build::names::POLICY_CLUSTER_ROLE;
+    assert_eq!((role["kind"].as_str(), role["metadata"]["name"].as_str()), (Some("ClusterRole"), Some(bound)));
+}
+
+#[test]
 fn kustomization_lists_every_role() {
     let expected = files("config/rbac", |name| name != "kustomization.yaml");
     assert_eq!(resources("config/rbac"), expected.into_keys().collect());

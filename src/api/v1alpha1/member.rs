@@ -76,7 +76,7 @@ pub struct MemberSpec {
     /// Raise it to revoke every credential made until now.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000))]
-    pub credential_generation: u32,
+    pub credential_generation: i32,
 }
 
 /// What a member may do.

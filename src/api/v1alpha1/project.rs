@@ -126,7 +126,7 @@ pub struct PullSecrets {
     /// Raise it to revoke every pull secret made until now.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000))]
-    pub credential_generation: u32,
+    pub credential_generation: i32,
 }
 
 /// What a Project is now.

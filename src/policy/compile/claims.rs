@@ -6,7 +6,7 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::{Metadata, namespace, uid};
+use super::{Metadata, generation, namespace, uid};
 use crate::api::v1alpha1::{Duration, Member, Project, Registry, Subject};
 use crate::policy::{CredentialClaims, CredentialSubject};
 
@@ -29,7 +29,7 @@ pub fn robot(registry: &Registry, member: &Member, robot: &Subject, now: Timesta
         member: uid(&member.metadata),
         namespace: namespace(&member.metadata).to_owned(),
         name: robot.name.clone(),
-        generation: member.spec.credential_generation,
+        generation: generation(member.spec.credential_generation),
     };
     let rotation = member.spec.rotation.as_ref().map(Duration::as_secs);
     Some(issue(registry, &member.metadata, subject, rotation, end, now))
@@ -42,7 +42,7 @@ pub fn pull_secret(registry: &Registry, project: &Project, target: &str, now: Ti
         project: uid(&project.metadata),
         namespace: target.to_owned(),
         name: project.metadata.name.clone().unwrap_or_default(),
-        generation: settings.credential_generation,
+        generation: generation(settings.credential_generation),
     };
     let rotation = settings.rotation.as_ref().map_or(PULL_SECRET_ROTATION, Duration::as_secs);
     issue(registry, &project.metadata, subject, Some(rotation), None, now)

@@ -72,14 +72,14 @@ pub struct Problem {
 /// Compiles the policy of one Registry.
 pub fn compile(inputs: &Inputs) -> (Snapshot, Vec<Problem>) {
     let mut problems = Vec::new();
-    let projects = accept_projects(inputs, &mut problems);
+    let projects = Projects { accepted: accept_projects(inputs, &mut problems), all: by_name(&inputs.projects) };
     let mut snapshot = Snapshot {
         registry: registry_facts(&inputs.registry),
         projects: HashMap::new(),
         robots: HashMap::new(),
         pull_secrets: HashMap::new(),
     };
-    for project in projects.values() {
+    for project in projects.accepted.values() {
         snapshot.projects.insert(project.path().to_owned(), project_entry(project));
         snapshot.pull_secrets.insert(uid(&project.metadata), pull_grant(project));
     }
@@ -108,6 +108,17 @@ pub fn compile(inputs: &Inputs) -> (Snapshot, Vec<Problem>) {
 
 type Metadata = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 type AcceptedProjects = BTreeMap<(String, String), Arc<Project>>;
+
+/// By namespace and name.
+struct Projects<'a> {
+    accepted: AcceptedProjects,
+    /// Refused ones and other Registries' too. An index, because each Member looks one up.
+    all: HashMap<(&'a str, &'a str), &'a Project>,
+}
+
+fn by_name(projects: &[Arc<Project>]) -> HashMap<(&str, &str), &Project> {
+    projects.iter().map(|project| ((namespace(&project.metadata), name(&project.metadata)), &**project)).collect()
+}
 
 fn namespace(metadata: &Metadata) -> &str {
     metadata.namespace.as_deref().unwrap_or_default()
@@ -221,7 +232,7 @@ fn pull_grant(project: &Project) -> PullGrant {
         repositories: Vec::new(),
         expires_at: None,
     };
-    PullGrant { grant, generation: settings.credential_generation }
+    PullGrant { grant, generation: generation(settings.credential_generation) }
 }
 
 fn policy_rule(policy: &RepositoryPolicy) -> PolicyRule {
@@ -240,7 +251,12 @@ fn robot_grant(member: &Member, scope: Scope) -> RobotGrant {
         expires_at: member.spec.expires_at.as_ref().map(|time| time.0),
     };
     let robots = member.robots().map(|robot| robot.name.clone()).collect();
-    RobotGrant { grant, robots, generation: member.spec.credential_generation }
+    RobotGrant { grant, robots, generation: generation(member.spec.credential_generation) }
+}
+
+/// The schema has a lower bound of zero; what comes around it revokes nothing.
+fn generation(given: i32) -> u32 {
+    u32::try_from(given).unwrap_or(0)
 }
 
 fn role(role: api::Role) -> snapshot::Role {
@@ -267,23 +283,21 @@ enum Lookup<'a> {
 
 fn find_project<'a>(
     inputs: &Inputs,
-    accepted: &'a AcceptedProjects,
+    projects: &'a Projects<'_>,
     kind: &'static str,
     metadata: &Metadata,
     project: &str,
 ) -> Lookup<'a> {
-    let key = (namespace(metadata).to_owned(), project.to_owned());
-    if let Some(project) = accepted.get(&key) {
+    let home = namespace(metadata);
+    if let Some(project) = projects.accepted.get(&(home.to_owned(), project.to_owned())) {
         return Lookup::Accepted(project);
     }
-    let is_meant =
-        |candidate: &&Arc<Project>| namespace(&candidate.metadata) == key.0 && name(&candidate.metadata) == key.1;
-    let (reason, message) = match inputs.projects.iter().find(is_meant) {
+    let (reason, message) = match projects.all.get(&(home, project)) {
         Some(project) if !belongs_to(project, &inputs.registry) => return Lookup::OtherRegistry,
         Some(_) => (Reason::ProjectNotAccepted, format!("Project {project} is not accepted: see its conditions")),
         None => {
             let message =
-                format!("there is no Project {project} in namespace {}: create it, or correct projectRef", key.0);
+                format!("there is no Project {project} in namespace {home}: create it, or correct projectRef");
             (Reason::ProjectNotFound, message)
         }
     };
@@ -291,14 +305,14 @@ fn find_project<'a>(
 }
 
 /// Where a Member's role holds; `None` if it is another Registry's Member.
-fn scope_of(inputs: &Inputs, accepted: &AcceptedProjects, member: &Member) -> Result<Option<Scope>, Problem> {
+fn scope_of(inputs: &Inputs, projects: &Projects<'_>, member: &Member) -> Result<Option<Scope>, Problem> {
     if let Some(registry) = &member.spec.registry_ref {
         let metadata = &inputs.registry.metadata;
         let is_ours = registry.name == name(metadata) && namespace(&member.metadata) == namespace(metadata);
         return Ok(is_ours.then_some(Scope::Registry));
     }
     let Some(project) = &member.spec.project_ref else { return Ok(None) };
-    match find_project(inputs, accepted, "Member", &member.metadata, &project.name) {
+    match find_project(inputs, projects, "Member", &member.metadata, &project.name) {
         Lookup::Accepted(project) => Ok(Some(Scope::Project(project.path().to_owned()))),
         Lookup::OtherRegistry => Ok(None),
         Lookup::Problem(problem) => Err(problem),

@@ -31,6 +31,8 @@ pub struct RequestBody {
     waiting_since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     ended: bool,
+    /// The client sends nothing until it is told to, which asking for the first piece does.
+    awaits_continue: bool,
 }
 
 impl RequestBody {
@@ -38,7 +40,22 @@ impl RequestBody {
     pub fn new(body: Body, received: Arc<AtomicU64>) -> Self {
         let ended = http_body::Body::is_end_stream(&body);
         let stream = body.into_data_stream();
-        Self { stream, received, missing: None, idle: IDLE, waiting_since: None, timer: None, ended }
+        Self {
+            stream,
+            received,
+            missing: None,
+            idle: IDLE,
+            waiting_since: None,
+            timer: None,
+            ended,
+            awaits_continue: false,
+        }
+    }
+
+    /// For a request with `Expect: 100-continue`: a body that nobody has asked for is not coming.
+    pub fn awaiting_continue(mut self, awaits: bool) -> Self {
+        self.awaits_continue = awaits;
+        self
     }
 
     /// Makes a body of any other length an error. HTTP itself sees to that only where there is a `Content-Length`.
@@ -93,6 +110,7 @@ impl Stream for RequestBody {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.awaits_continue = false;
         match self.stream.poll_next_unpin(context) {
             Poll::Ready(item) => {
                 self.waiting_since = None;
@@ -114,6 +132,7 @@ impl Stream for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if !self.ended
+            && !self.awaits_continue
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let stream = std::mem::replace(&mut self.stream, Body::empty().into_data_stream());

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use axum::body::Body;
 use futures::FutureExt;
-use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
@@ -69,7 +69,8 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     let received = Arc::new(AtomicU64::new(0));
-    let body = RequestBody::new(body, Arc::clone(&received));
+    let awaits_continue = parts.headers.get(EXPECT).is_some_and(|value| value == "100-continue");
+    let body = RequestBody::new(body, Arc::clone(&received)).awaiting_continue(awaits_continue);
     let route = Route::parse(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default());
     let route_name = route.as_ref().map_or("none", Route::name);
     let request_id = Uuid::new_v4();
@@ -228,10 +229,11 @@ fn finish(mut response: Response<Body>, method: &Method, record: Record) -> Resp
     {
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
+    let announced = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let is_head = *method == Method::HEAD;
     response.map(|body| {
-        let body = if is_head { Body::empty() } else { body };
-        Body::new(RecordedBody::new(body, record))
+        let (body, expected) = if is_head { (Body::empty(), Some(0)) } else { (body, announced) };
+        Body::new(RecordedBody::new(body, expected, record))
     })
 }
 

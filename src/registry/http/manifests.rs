@@ -17,7 +17,7 @@ use super::error::RequestError;
 use super::respond::{OCI_SUBJECT, about, is_known_to_client};
 use super::route::manifest_location;
 use crate::oci::{Digest, MAX_MANIFEST_BYTES, Manifest, MediaType, Reference, RepositoryName};
-use crate::registry::content::{ContentError, NewManifest};
+use crate::registry::content::NewManifest;
 
 pub async fn get(
     permitted: &Permitted<'_>,
@@ -46,22 +46,19 @@ pub async fn put(
 ) -> Result<Response<Body>, RequestError> {
     let bytes = receive(permitted, &mut body).await?;
     let manifest = Manifest::parse(&media_type(permitted.headers, &bytes)?, &bytes)?;
+    // Whether content has the digest that it is pushed under is checked where it is stored.
     let (tag, digest) = match reference {
         Reference::Tag(tag) => (Some(tag.clone()), Digest::sha256(&bytes)),
-        Reference::Digest(expected) => {
-            let actual = Digest::of(expected.algorithm(), &bytes);
-            if actual != *expected {
-                return Err(ContentError::DigestMismatch { expected: expected.clone(), actual }.into());
-            }
-            (None, actual)
-        }
+        Reference::Digest(digest) => (None, digest.clone()),
     };
     let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
     let pusher = permitted.caller.identity().to_string();
-    let mut response = about(StatusCode::CREATED, &digest).header(LOCATION, manifest_location(repository, &digest));
-    tracing::info!(target: "audit", event = "push", identity = pusher, %repository, %reference, %digest);
-    let new = NewManifest { tag, manifest, bytes, digest, pusher, now: SystemTime::from(permitted.now) };
+    let now = SystemTime::from(permitted.now);
+    let new = NewManifest { tag, manifest, bytes, digest: digest.clone(), pusher: pusher.clone(), now };
     let has_subject = permitted.shared.app.content.put_manifest(repository, new).await?;
+    tracing::info!(target: "audit", event = "push", identity = pusher, %repository, %reference, %digest);
+
+    let mut response = about(StatusCode::CREATED, &digest).header(LOCATION, manifest_location(repository, &digest));
     if let Some(subject) = subject.filter(|_| has_subject) {
         response = response.header(OCI_SUBJECT, subject.as_str());
     }

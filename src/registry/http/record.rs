@@ -56,13 +56,15 @@ impl Record {
 pub struct RecordedBody {
     inner: Body,
     record: Record,
-    complete: bool,
+    /// How many bytes there are. A body that knows it isn't asked for the end.
+    expected: Option<u64>,
+    ended: bool,
 }
 
 impl RecordedBody {
-    pub fn new(inner: Body, record: Record) -> Self {
-        let complete = http_body::Body::is_end_stream(&inner);
-        Self { inner, record, complete }
+    pub fn new(inner: Body, expected: Option<u64>, record: Record) -> Self {
+        let ended = http_body::Body::is_end_stream(&inner);
+        Self { inner, record, expected, ended }
     }
 }
 
@@ -78,14 +80,12 @@ impl http_body::Body for RecordedBody {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.record.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
-                // A body that knows its length isn't asked for the end.
-                self.complete = http_body::Body::is_end_stream(&self.inner);
             }
             Poll::Ready(Some(Err(error))) => {
                 let request_id = self.record.request_id;
                 tracing::error!(%request_id, %error, "response broken off: its content can't be read");
             }
-            Poll::Ready(None) => self.complete = true,
+            Poll::Ready(None) => self.ended = true,
             Poll::Pending => {}
         }
         polled
@@ -102,6 +102,6 @@ impl http_body::Body for RecordedBody {
 
 impl Drop for RecordedBody {
     fn drop(&mut self) {
-        self.record.write(self.complete);
+        self.record.write(self.ended || self.expected == Some(self.record.sent));
     }
 }

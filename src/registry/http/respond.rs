@@ -1,6 +1,5 @@
 //! The parts that responses are put together from.
 
-use axum::body::Body;
 use http::header::{ETAG, IF_NONE_MATCH};
 use http::response::Builder;
 use http::{HeaderMap, HeaderName, Response, StatusCode};
@@ -11,9 +10,6 @@ pub const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-co
 pub const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 pub const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 pub const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
-
-/// What an answer becomes once all is well. The only error is a header that can't be one.
-pub type Answer = Result<Response<Body>, http::Error>;
 
 /// A response about the content with this digest.
 pub fn about(status: StatusCode, digest: &Digest) -> Builder {

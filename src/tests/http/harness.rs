@@ -1,0 +1,247 @@
+//! A registry in memory with a policy, and requests to it.
+//!
+//! | Project | visibility | members |
+//! |---|---|---|
+//! | `team` | Private | `dev` (Developer), `guest` (Guest) |
+//! | `base` | Private | `dev` has no role here, `librarian` (Developer) has |
+//! | `shared` | Internal | none |
+//! | `public` | Public | `publisher` (Developer) |
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use axum::body::Body;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use k8s_openapi::jiff::Timestamp;
+use landfast::oci::Digest;
+use landfast::policy::{
+    CredentialClaims, CredentialSubject, Grant, KeySet, ProjectEntry, RegistryFacts, RobotGrant, Role, Scope,
+    SigningKey, Snapshot, Visibility,
+};
+use landfast::registry::auth::Live;
+use landfast::registry::content::Content;
+use landfast::registry::http::{App, HttpMetrics, router};
+use landfast::registry::storage::memory::MemoryStore;
+use landfast::telemetry::Metrics;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+pub const HOST: &str = "registry.example:5000";
+pub const NOW: i64 = 1_800_000_000;
+pub const TOKEN_TTL: i64 = 300;
+
+pub struct Registry {
+    pub router: axum::Router,
+    pub live: Arc<Live>,
+    pub keys: Arc<KeySet>,
+    pub metrics: Metrics,
+    clock: Arc<AtomicI64>,
+}
+
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+
+    /// Status and first error code.
+    pub fn refusal(&self) -> (u16, String) {
+        (self.status.as_u16(), self.json()["errors"][0]["code"].as_str().unwrap_or_default().to_owned())
+    }
+
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{:?} {:?}", self.headers, self.body);
+        self
+    }
+}
+
+pub fn keys(seed: u8) -> Arc<KeySet> {
+    Arc::new(KeySet::new(SigningKey::from_seed(&[seed; 32]).unwrap(), vec![]))
+}
+
+pub fn snapshot() -> Snapshot {
+    let project = |path: &str, visibility| {
+        (path.to_owned(), ProjectEntry { path: path.to_owned(), official: false, visibility, policies: vec![] })
+    };
+    let robot = |name: &str, project: &str, role| {
+        let grant = Grant { scope: Scope::Project(project.to_owned()), role, repositories: vec![], expires_at: None };
+        (format!("uid-{name}"), RobotGrant { grant, robots: vec![name.to_owned()], generation: 0 })
+    };
+    Snapshot {
+        registry: RegistryFacts { uid: "registry-uid".to_owned(), name: "ns/main".to_owned(), token_ttl: 300 },
+        projects: HashMap::from([
+            project("team", Visibility::Private),
+            project("base", Visibility::Private),
+            project("shared", Visibility::Internal),
+            project("public", Visibility::Public),
+        ]),
+        robots: HashMap::from([
+            robot("dev", "team", Role::Developer),
+            robot("guest", "team", Role::Guest),
+            robot("librarian", "base", Role::Developer),
+            robot("publisher", "public", Role::Developer),
+        ]),
+        pull_secrets: HashMap::new(),
+    }
+}
+
+pub fn subject(robot: &str) -> CredentialSubject {
+    let (namespace, name) = ("ns".to_owned(), robot.to_owned());
+    CredentialSubject::Robot { member: format!("uid-{robot}"), namespace, name, generation: 0 }
+}
+
+impl Registry {
+    /// With the policy above in force.
+    pub fn new() -> Self {
+        let registry = Self::without_policy();
+        registry.publish(snapshot());
+        registry
+    }
+
+    pub fn without_policy() -> Self {
+        let (live, clock, metrics) = (Arc::new(Live::new()), Arc::new(AtomicI64::new(NOW)), Metrics::new());
+        let mut app =
+            App::new(Content::new(Arc::new(MemoryStore::new())), Arc::clone(&live), HttpMetrics::register(&metrics));
+        let time = Arc::clone(&clock);
+        app.clock = Arc::new(move || Timestamp::from_second(time.load(Ordering::Relaxed)).unwrap());
+        Self { router: router(app), live, keys: keys(1), metrics, clock }
+    }
+
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.live.publish(Arc::new(snapshot), Arc::clone(&self.keys));
+    }
+
+    pub fn pass_time(&self, seconds: i64) {
+        self.clock.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    pub fn password(&self, robot: &str) -> String {
+        let claims = CredentialClaims {
+            aud: "registry-uid".to_owned(),
+            subject: subject(robot),
+            iat: NOW,
+            exp: Some(NOW + 86_400),
+        };
+        claims.sign(&self.keys).unwrap()
+    }
+
+    pub fn basic(&self, robot: &str) -> String {
+        format!("Basic {}", STANDARD.encode(format!("robot/ns/{robot}:{}", self.password(robot))))
+    }
+
+    /// An unauthenticated request.
+    pub fn request(&self, method: &str, target: &str) -> Call<'_> {
+        let mut request = Request::builder().method(method).uri(target);
+        request = request.header("host", HOST);
+        Call { registry: self, request, body: Body::empty() }
+    }
+
+    /// A request by a robot, with its password.
+    pub fn by(&self, robot: &str, method: &str, target: &str) -> Call<'_> {
+        self.request(method, target).header("authorization", &self.basic(robot))
+    }
+
+    /// A token for the scopes, by a robot or by nobody.
+    pub async fn token(&self, robot: Option<&str>, scopes: &[&str]) -> String {
+        let query: Vec<_> = scopes.iter().map(|scope| format!("scope={scope}")).collect();
+        let target = format!("/token?service={HOST}&{}", query.join("&"));
+        let call = match robot {
+            Some(robot) => self.by(robot, "GET", &target),
+            None => self.request("GET", &target),
+        };
+        call.send().await.expect(200).json()["token"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn push_blob(&self, robot: &str, repository: &str, content: &[u8]) -> Digest {
+        let digest = Digest::sha256(content);
+        let target = format!("/v2/{repository}/blobs/uploads/?digest={digest}");
+        self.by(robot, "POST", &target).body(content.to_vec()).send().await.expect(201);
+        digest
+    }
+
+    /// Pushes an image of two blobs under a tag; returns its manifest.
+    pub async fn push_image(&self, robot: &str, repository: &str, tag: &str, layer: &[u8]) -> Vec<u8> {
+        let config = self.push_blob(robot, repository, b"{}").await;
+        let digest = self.push_blob(robot, repository, layer).await;
+        let manifest = image(OCI_MANIFEST, &config, 2, &digest, layer.len());
+        self.put_manifest(robot, repository, tag, OCI_MANIFEST, &manifest).await.expect(201);
+        manifest
+    }
+
+    pub async fn put_manifest(
+        &self,
+        robot: &str,
+        repository: &str,
+        reference: &str,
+        media_type: &str,
+        manifest: &[u8],
+    ) -> Reply {
+        let call = self.by(robot, "PUT", &format!("/v2/{repository}/manifests/{reference}"));
+        call.header("content-type", media_type).body(manifest.to_vec()).send().await
+    }
+}
+
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+/// Spaced as no serialiser would: what comes back must be what was sent.
+pub fn image(media_type: &str, config: &Digest, config_size: usize, layer: &Digest, layer_size: usize) -> Vec<u8> {
+    let layers = json!([{"mediaType": "application/octet-stream", "digest": layer, "size": layer_size}]);
+    let config = json!({"mediaType": "application/octet-stream", "digest": config, "size": config_size});
+    format!("{{ \"schemaVersion\":2,\n\t\"mediaType\":\"{media_type}\", \"config\":{config},\"layers\" : {layers} }}\n")
+        .into_bytes()
+}
+
+pub struct Call<'a> {
+    registry: &'a Registry,
+    request: http::request::Builder,
+    body: Body,
+}
+
+impl Call<'_> {
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.request = self.request.header(name, value);
+        self
+    }
+
+    pub fn bearer(self, token: &str) -> Self {
+        self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    /// A body of known length, announced as a client does.
+    pub fn body(mut self, content: impl Into<Bytes>) -> Self {
+        let content = content.into();
+        self.request = self.request.header("content-length", content.len());
+        self.body = Body::from(content);
+        self
+    }
+
+    /// A body of unknown length.
+    pub fn stream(mut self, body: Body) -> Self {
+        self.body = body;
+        self
+    }
+
+    pub async fn send(self) -> Reply {
+        let request = self.request.body(self.body).unwrap();
+        let (parts, body) = self.registry.router.clone().oneshot(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Reply { status: parts.status, headers: parts.headers, body }
+    }
+}
