@@ -12,6 +12,7 @@
 
 mod access;
 mod bad_input;
+mod certificates;
 mod deletion;
 mod durability;
 mod harness;
@@ -19,5 +20,6 @@ mod installation;
 mod malformed;
 mod pull_secrets;
 mod quickstart;
+mod security;
 mod standalone;
 mod steady_state;

@@ -1,6 +1,6 @@
 //! Without a cluster: `landfast serve --manifests`, as `make run` starts it.
 
-use crate::harness::{Gate, Image, Login, PROMISED, Remote, Server, local_test, within};
+use crate::harness::{Command, Gate, Image, Login, PROMISED, Remote, Server, local_test, within};
 
 const MANIFEST: &str = "/v2/demo/app/manifests/v1";
 
@@ -37,6 +37,29 @@ fn an_image_comes_out_with_the_digests_it_went_in_with() {
         assert_eq!(server.remote().pull("demo/app:v1", Some(&robot)).await.unwrap(), expected);
         let by_digest = format!("demo/app@{}", image.digest);
         assert_eq!(server.remote().pull(&by_digest, Some(&robot)).await.unwrap(), expected);
+    });
+}
+
+#[test]
+fn the_commands_that_it_prints_work() {
+    local_test(async || {
+        let server = Server::start().await;
+        let folder = server.remote().folder;
+        let image = Image::build(&folder, "printed", 1_000);
+        let output = server.output();
+        let printed: Vec<_> = output.lines().map(str::trim).filter(|line| line.starts_with("skopeo copy ")).collect();
+        assert_eq!(printed.len(), 2, "one to push and one to pull: {output}");
+        for (line, directory) in printed.iter().zip([image.layout, folder.join("pulled")]) {
+            let line = line.replace("oci:FOLDER", &format!("oci:{}", directory.display()));
+            Command::new("sh").args(["-c", &line]).run().await;
+        }
+        assert!(folder.join("pulled/index.json").exists(), "the second one has pulled");
+        for line in output.lines().filter(|line| line.trim().starts_with("docker login ")) {
+            let (_, password) = line.split_once("--password-stdin").expect("passwords are not typed");
+            let (_, path) = password.split_once("< ").expect("the password comes from a file");
+            let password = std::fs::read_to_string(path.trim()).expect("the file is there");
+            assert!(password.trim_end() == server.login("demo", "ci").password, "{line}");
+        }
     });
 }
 

@@ -42,15 +42,21 @@ fn nothing_is_written_while_nothing_changes() {
         }
 
         let before = settled(cluster).await;
-        let log = writes_since(0).map(|(_, length)| length);
+        let of_this_test = |writes: Vec<String>| -> Vec<String> {
+            writes.into_iter().filter(|line| line.contains(&cluster.unique)).collect()
+        };
+        let log = writes_since(0).map(|(writes, length)| {
+            assert!(!of_this_test(writes).is_empty(), "the audit log knows who made all this");
+            length
+        });
         // What must not happen can't be waited for: this is the time in which it does not.
         tokio::time::sleep(WATCHED).await;
         let changes = Inventory::with_installation(cluster).await.changes_since(&before);
         assert!(changes.is_empty(), "{changes:#?}");
         let Some((writes, _)) = log.and_then(writes_since) else { return };
         // An apply that changes nothing is a write too, and only the audit log knows of it.
-        let ours: Vec<_> = writes.iter().filter(|line| line.contains(&cluster.unique)).collect();
-        assert!(ours.is_empty(), "{ours:#?}");
+        let writes = of_this_test(writes);
+        assert!(writes.is_empty(), "{writes:#?}");
     });
 }
 

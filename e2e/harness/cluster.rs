@@ -125,7 +125,11 @@ impl Cluster {
             within(super::PATIENCE, &format!("namespace {name} is gone"), async || {
                 match self.find("Namespace", "", name).await {
                     None => Ok(()),
-                    Some(namespace) => Err(namespace["status"].to_string()),
+                    Some(namespace) => {
+                        let conditions = namespace["status"]["conditions"].as_array();
+                        let holding = conditions.into_iter().flatten().filter(|found| found["status"] == "True");
+                        Err(holding.map(|found| found["message"].to_string()).collect())
+                    }
                 }
             })
             .await;

@@ -3,10 +3,14 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{Login, Remote, environment, eventually};
+use super::{Login, Remote, environment, within};
+
+/// What the product promises for its start.
+const STARTED: Duration = Duration::from_secs(1);
 
 /// A server with a copy of the standalone sample, and the process while it runs. It is killed with this value.
 pub struct Server {
@@ -49,7 +53,7 @@ impl Server {
             .spawn();
         self.process = Some(process.unwrap_or_else(|error| panic!("{}: {error}", environment::landfast())));
         let health = Remote { host: self.health.to_string(), ..self.remote() };
-        eventually("the server is ready", async || {
+        within(STARTED, "the server is ready", async || {
             let ended = self.process.as_mut().expect("it was started").try_wait().expect("it is a child");
             if let Some(status) = ended {
                 panic!("the server ended with {status}");
@@ -95,6 +99,11 @@ impl Server {
         Login::from_docker_config(&text, &self.listen.to_string())
     }
 
+    /// What the process has printed so far.
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
     /// Whether a credential of a robot is there.
     pub fn has_login(&self, member: &str, robot: &str) -> bool {
         self.data.join(format!("credentials/{member}-{robot}/config.json")).exists()
@@ -112,8 +121,7 @@ impl Drop for Server {
             let _ = process.wait();
         }
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
-            println!("\n======== log of the server\n{log}");
+            println!("\n======== log of the server\n{}", self.output());
         }
     }
 }
