@@ -35,10 +35,11 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     // A candidate that waits for the Lease is ready too: it takes over when asked.
     let ready = Arc::new(AtomicBool::new(true));
     let readiness = Arc::clone(&ready);
+    let metrics = Metrics::new();
     let health_shutdown = CancellationToken::new();
     let health_task = tokio::spawn(serve_health(
         health,
-        Metrics::new(),
+        metrics.clone(),
         move || {
             if readiness.load(Ordering::Relaxed) { Ok(()) } else { Err("not everything has been read yet".to_owned()) }
         },
@@ -56,7 +57,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let lost = held.lost();
     let synced = || ready.store(true, Ordering::Relaxed);
     tokio::select! {
-        () = controller::run(client, settings, shutdown, synced) => held.release().await,
+        () = controller::run(client, settings, &metrics, shutdown, synced) => held.release().await,
         // Another process may be at work already: stop at once.
         () = lost => bail!("the lease was lost"),
     }

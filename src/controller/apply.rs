@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::FIELD_MANAGER;
+use super::metrics::ControllerMetrics;
 use super::world::{Child, World, owner_text};
 use crate::api::v1alpha1::{Member, Project, Registry};
 
@@ -104,6 +105,7 @@ impl<K: Resource<DynamicType = (), Scope = ClusterResourceScope>> ScopeApi<K> fo
 pub(super) struct Applier {
     client: Client,
     world: Arc<World>,
+    metrics: ControllerMetrics,
     written: Mutex<HashMap<String, Written>>,
 }
 
@@ -116,8 +118,8 @@ struct Written {
 }
 
 impl Applier {
-    pub fn new(client: Client, world: Arc<World>) -> Self {
-        Self { client, world, written: Mutex::default() }
+    pub fn new(client: Client, world: Arc<World>, metrics: ControllerMetrics) -> Self {
+        Self { client, world, metrics, written: Mutex::default() }
     }
 
     /// Makes the object on the server what `wanted` says, for `owner`. Returns it where a write was needed.
@@ -150,6 +152,7 @@ impl Applier {
         }
         wanted.meta_mut().managed_fields = None;
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        self.metrics.wrote(&K::kind(&()));
         let applied = api.patch(&name, &parameters, &Patch::Apply(&wanted)).await.map_err(failed)?;
         let written = Written { hash, resource_version: resource_version(applied.meta()) };
         self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(key, written);
@@ -168,6 +171,7 @@ impl Applier {
         }
         let preconditions = Preconditions { uid: observed.uid, resource_version: None };
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        self.metrics.wrote(&K::kind(&()));
         match K::api(&self.client, namespace).delete(name, &parameters).await {
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
             result => drop(result.map_err(failed)?),

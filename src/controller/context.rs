@@ -1,13 +1,15 @@
 //! What every reconcile has at hand.
 
+use std::sync::Arc;
+
 use kube::Client;
 use kube::runtime::events::Recorder;
 
 use super::apply::{Applier, ApplyError};
+use super::metrics::ControllerMetrics;
 use super::project::service_accounts::Ledger;
 use super::secret::KeyCache;
 use super::world::World;
-use std::sync::Arc;
 
 /// Settings of the operator.
 #[derive(Clone, Debug)]
@@ -25,6 +27,7 @@ pub(super) struct Context {
     pub recorder: Recorder,
     pub keys: KeyCache,
     pub service_accounts: Ledger,
+    pub metrics: ControllerMetrics,
     pub settings: Settings,
 }
 

@@ -14,6 +14,7 @@ mod context;
 mod finalizer;
 pub mod lease;
 mod member;
+mod metrics;
 mod project;
 mod queue;
 pub mod registry;
@@ -30,17 +31,28 @@ use tokio_util::sync::CancellationToken;
 
 use context::Context;
 pub use context::Settings;
+use metrics::ControllerMetrics;
 use world::World;
+
+use crate::telemetry::Metrics;
 
 /// The field manager of everything that the operator applies.
 const FIELD_MANAGER: &str = "landfast";
 
 /// Runs the controllers until `shutdown`. `synced` is called once everything has been read.
-pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken, synced: impl FnOnce()) {
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    metrics: &Metrics,
+    shutdown: CancellationToken,
+    synced: impl FnOnce(),
+) {
     let (world, queues, followers) = World::follow(&client);
     let reporter = Reporter { controller: "landfast".to_owned(), instance: settings.instance.clone() };
+    let metrics = ControllerMetrics::register(metrics);
     let context = Arc::new(Context {
-        apply: apply::Applier::new(client.clone(), Arc::clone(&world)),
+        apply: apply::Applier::new(client.clone(), Arc::clone(&world), metrics.clone()),
+        metrics,
         recorder: Recorder::new(client.clone(), reporter),
         keys: secret::KeyCache::default(),
         service_accounts: project::service_accounts::Ledger::default(),

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{FutureExt as _, StreamExt as _, stream};
 use kube::Resource;
@@ -45,9 +45,19 @@ pub(super) async fn run<K, F>(
     let succeeded = Arc::clone(&failures);
     let work = move |object: Arc<K>, context: Arc<Context>| {
         let key = ObjectRef::from_obj(&*object).to_string();
-        let (succeeded, reconciled) = (Arc::clone(&succeeded), reconcile(object, context));
+        // Nothing can be made there any more; the object itself is deleted in a moment, and that is another event.
+        let in_vain = object.meta().deletion_timestamp.is_none()
+            && object.meta().namespace.as_deref().is_some_and(|name| context.world.is_terminating(name));
+        let (succeeded, metrics) = (Arc::clone(&succeeded), context.metrics.clone());
+        let reconciled = reconcile(object, context);
         async move {
-            let next = reconciled.await?;
+            if in_vain {
+                return Ok(Action::await_change());
+            }
+            let start = Instant::now();
+            let result = reconciled.await;
+            metrics.reconciled(&K::kind(&()), result.is_ok(), start.elapsed());
+            let next = result?;
             succeeded.forget(&key);
             Ok(Action::requeue(next.unwrap_or(RESYNC).min(RESYNC)))
         }

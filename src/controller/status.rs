@@ -70,6 +70,7 @@ where
         "status": wanted,
     });
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    context.metrics.wrote(&K::kind(&()));
     match api.patch_status(&object.name_any(), &parameters, &Patch::Apply(patch)).await {
         // It was deleted meanwhile, or made anew: there is nobody to tell.
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => return Ok(()),
@@ -116,7 +117,10 @@ pub(super) async fn event<K: Resource<DynamicType = ()>>(
         action: "Reconcile".to_owned(),
         secondary: None,
     };
-    if let Err(error) = context.recorder.publish(&event, &object.object_ref(&())).await {
-        tracing::warn!(%error, reason, "event could not be written");
+    match context.recorder.publish(&event, &object.object_ref(&())).await {
+        // The namespace is on its way out, or the event that this one repeats has been collected.
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.message.contains("being terminated") => {}
+        Err(error) => tracing::warn!(%error, reason, "event could not be written"),
+        Ok(()) => {}
     }
 }

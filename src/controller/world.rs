@@ -231,6 +231,12 @@ impl World {
         self.namespaces.state().iter().filter_map(live).collect()
     }
 
+    /// Whether the namespace is on its way out: it takes no new objects.
+    pub fn is_terminating(&self, namespace: &str) -> bool {
+        let known = self.namespaces.get(&ObjectRef::new(namespace));
+        known.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
+    }
+
     fn policy_may_have_changed(&self) {
         self.version.fetch_add(1, Ordering::AcqRel);
     }

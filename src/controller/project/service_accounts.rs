@@ -97,6 +97,7 @@ pub(in super::super) async fn settle(
             retry_at = Some(retry_at.map_or(later, |earlier| earlier.min(later)));
             continue;
         }
+        context.metrics.wrote("ServiceAccount");
         write(&api, &account, &change).await?;
         if matches!(change, Change::Add(_)) && context.service_accounts.added(&uid, secret, now) > 0 {
             let note = format!(

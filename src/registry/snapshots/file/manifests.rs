@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kube::Resource;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -60,7 +61,9 @@ pub fn read(directory: &Path) -> Result<Inputs, ManifestsError> {
     };
     for path in files(directory).map_err(read_error(directory))? {
         let text = std::fs::read_to_string(&path).map_err(read_error(&path))?;
-        let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
+        // Only `true` and `false` are booleans (YAML 1.2): a name such as `n` or `no` stays a text.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options)
             .map_err(|source| ManifestsError::Yaml { path: path.clone(), source: Box::new(source) })?;
         for document in documents.into_iter().filter(|document| !document.is_null()) {
             let group =
@@ -98,9 +101,15 @@ fn take<K, E: std::fmt::Display>(
     validate: impl Fn(&K) -> Result<(), E>,
 ) -> Result<(), String>
 where
-    K: Resource<DynamicType = ()> + DeserializeOwned,
+    K: Resource<DynamicType = ()> + DeserializeOwned + Serialize,
 {
-    let mut object: K = serde_json::from_value(document).map_err(|error| error.to_string())?;
+    let mut object: K = serde_json::from_value(document.clone()).map_err(|error| error.to_string())?;
+    let read = serde_json::to_value(&object).map_err(|error| error.to_string())?;
+    let mut unknown = Vec::new();
+    unknown_fields("", &document, &read, &mut unknown);
+    if !unknown.is_empty() {
+        return Err(format!("unknown field {}: is it misspelled?", unknown.join(", ")));
+    }
     let metadata = object.meta_mut();
     let name = metadata.name.clone().filter(|name| !name.is_empty()).ok_or("metadata.name is missing")?;
     let namespace = metadata.namespace.get_or_insert_with(|| "default".to_owned()).clone();
@@ -112,6 +121,39 @@ where
     validate(&object).map_err(|error| format!("{namespace}/{name}: {error}"))?;
     list.push(Arc::new(object));
     Ok(())
+}
+
+/// Collects the paths of fields that were given and not read. A typo must not loosen a policy.
+fn unknown_fields(path: &str, given: &Value, read: &Value, found: &mut Vec<String>) {
+    match (given, read) {
+        (Value::Object(given), Value::Object(read)) => {
+            // The status is the cluster's business, and labels are anybody's.
+            for (name, value) in given.iter().filter(|(name, _)| !(path.is_empty() && *name == "status")) {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                match read.get(name) {
+                    Some(read) => unknown_fields(&path, value, read, found),
+                    // Left out when it is written because it says nothing.
+                    None if is_empty(value) => {}
+                    None => found.push(path),
+                }
+            }
+        }
+        (Value::Array(given), Value::Array(read)) => {
+            for (index, (given, read)) in given.iter().zip(read).enumerate() {
+                unknown_fields(&format!("{path}[{index}]"), given, read, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -149,6 +191,11 @@ mod tests {
     #[case::not_yaml(&[("a.yaml", "a: [")], "a.yaml is not valid YAML")]
     #[case::unknown_kind(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1\nkind: Regsitry\n")], "Regsitry: is no kind")]
     #[case::rule(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1\nkind: Registry\nmetadata: {name: r}\nspec: {storage: {}}\n")], "exactly one of")]
+    #[case::typo(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1
+kind: Registry
+metadata: {name: r}
+spec: {storage: {emptyDir: {}}, tsl: {disabled: {}}}
+")], "unknown field spec.tsl")]
     #[case::no_name(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1\nkind: Registry\nmetadata: {}\nspec: {storage: {emptyDir: {}}}\n")], "metadata.name is missing")]
     fn says_what_is_wrong(#[case] files: &[(&str, &str)], #[case] expected: &str) {
         let folder = folder(files);
