@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use super::apply::{MANAGED_BY, OWNER, Owner};
 use crate::api::v1alpha1::{Member, Project, Registry, RepositoryPolicy};
-use crate::policy::compile::belongs_to;
+use crate::policy::compile::{belongs_to, paths_touch};
 use crate::policy::{Inputs, ObjectKey, Problem, Snapshot, compile};
 use crate::watch::{self, Change};
 
@@ -291,7 +291,7 @@ impl World {
             let _ = wake.registries.send(ObjectRef::from_obj(&*registry));
         }
         // A path that became free goes to the next one who wants it.
-        for rival in self.projects.state().iter().filter(|other| other.path() == project.path()) {
+        for rival in self.projects.state().iter().filter(|other| paths_touch(other.path(), project.path())) {
             let _ = wake.projects.send(ObjectRef::from_obj(&**rival));
             self.wake_members_and_policies(wake, rival);
         }

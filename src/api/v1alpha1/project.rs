@@ -44,7 +44,8 @@ pub struct ProjectSpec {
     pub registry_ref: NamespacedReference,
 
     /// Path of the Project in its Registry, one or more components, such as `team` or `company/team`. Default: the
-    /// name of the Project. It is unique in the Registry (the older Project keeps it) and can't be changed.
+    /// name of the Project. It is unique in the Registry (the older Project keeps it), lies in no path of another
+    /// namespace's Project nor the other way round, and can't be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 200),

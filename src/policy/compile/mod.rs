@@ -163,15 +163,16 @@ fn accept_projects(inputs: &Inputs, problems: &mut Vec<Problem>) -> AcceptedProj
     let mut candidates: Vec<_> =
         inputs.projects.iter().filter(|project| belongs_to(project, &inputs.registry)).collect();
     candidates.sort_by_cached_key(|project| claim_order(project));
-    let mut owners: HashMap<&str, &Project> = HashMap::new();
+    let mut owners: BTreeMap<&str, &Project> = BTreeMap::new();
     let mut accepted = AcceptedProjects::new();
     for project in candidates {
         let refusal = refuse_project(inputs, project).or_else(|| {
-            let owner = owners.get(project.path())?;
+            let owner = rival(&owners, project)?;
             let (namespace, name) = (namespace(&owner.metadata), name(&owner.metadata));
             let message = format!(
-                "path {:?} belongs to the older Project {namespace}/{name}: choose another path",
-                project.path()
+                "path {:?} is or lies within the path {:?} of the older Project {namespace}/{name}, or the other way round: choose another path",
+                project.path(),
+                owner.path()
             );
             Some((Reason::PathConflict, message))
         });
@@ -187,6 +188,27 @@ fn accept_projects(inputs: &Inputs, problems: &mut Vec<Problem>) -> AcceptedProj
         }
     }
     accepted
+}
+
+/// An older Project that has the path, or one above or below it in another namespace. Nested paths are for one team to
+/// divide: otherwise a new Project would take over what others have pushed below theirs.
+fn rival<'a>(owners: &BTreeMap<&str, &'a Project>, project: &Project) -> Option<&'a Project> {
+    let path = project.path();
+    let foreign = |owner: &&&'a Project| owner.metadata.namespace != project.metadata.namespace;
+    let mut above = std::iter::successors(path.rsplit_once('/'), |(parent, _)| parent.rsplit_once('/'));
+    let inside = format!("{path}/");
+    let mut below = owners.range(inside.as_str()..).take_while(|(other, _)| other.starts_with(&inside));
+    owners
+        .get(path)
+        .or_else(|| above.find_map(|(parent, _)| owners.get(parent).filter(foreign)))
+        .or_else(|| below.find_map(|(_, owner)| Some(owner).filter(foreign)))
+        .copied()
+}
+
+/// Whether the acceptance of one of two paths can depend on the other.
+pub fn paths_touch(one: &str, other: &str) -> bool {
+    let within = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
+    one == other || within(one, other) || within(other, one)
 }
 
 /// What is wrong with a Project, other Projects aside.
@@ -380,6 +402,24 @@ mod tests {
         assert_eq!(problems(&inputs), [("Project team/young".to_owned(), Reason::PathConflict)]);
         inputs.projects.pop();
         assert_eq!(problems(&inputs), []);
+    }
+
+    #[test]
+    fn nested_paths_are_for_one_namespace() {
+        let path = |path: &str| format!("{{registryRef: {{name: main, namespace: hub}}, path: {path}}}");
+        let mut inputs = all();
+        inputs.projects = vec![
+            object("Project team/outer 1", &path("company/team")),
+            object("Project stranger/inner 2", &path("company/team/app")),
+            object("Project stranger/above 3", &path("company")),
+            object("Project stranger/beside 4", &path("company/team-b")),
+            object("Project team/own 5", &path("company/team/own")),
+        ];
+        let expected = ["Project stranger/inner", "Project stranger/above"];
+        assert_eq!(problems(&inputs), expected.map(|text| (text.to_owned(), Reason::PathConflict)));
+        assert!(
+            paths_touch("a", "a/b") && paths_touch("a/b", "a") && !paths_touch("a", "ab") && !paths_touch("a/b", "a/c")
+        );
     }
 
     #[test]
