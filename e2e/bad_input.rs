@@ -33,7 +33,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (
         "Registry main",
         "{replicas: 2, storage: {persistentVolumeClaim: {size: 1Gi}}}",
-        "more than one replica needs storage that all of them can write",
+        "a volume is served by one pod at a time: set replicas to 0 or 1",
     ),
     (
         "Registry main",
@@ -253,8 +253,9 @@ fn a_project_from_a_namespace_that_is_not_allowed_is_not_accepted() {
 #[test]
 fn the_younger_of_two_projects_of_one_path_waits() {
     test(async |cluster: &Cluster| {
-        let namespace = cluster.namespace("twins").await;
-        cluster.create(&namespace, object("Registry main", NO_PODS)).await;
+        let (namespace, other) = (cluster.namespace("twins").await, cluster.namespace("other").await);
+        let registry = "{replicas: 0, storage: {emptyDir: {}}, projectNamespaces: {from: All}}";
+        cluster.create(&namespace, object("Registry main", registry)).await;
         let project = "{registryRef: {name: main}, path: shared/path}";
         cluster.project(&namespace, "older", project).await;
         // Creation times are in whole seconds, and the older one is to be older.
@@ -268,6 +269,12 @@ fn the_younger_of_two_projects_of_one_path_waits() {
         cluster.create(&namespace, object("Project a-younger", project)).await;
         let text = message(cluster, "Project", &namespace, "a-younger", "Accepted", "PathConflict").await;
         assert!(text.contains(&format!("{namespace}/older")) && text.contains("choose another path"), "{text}");
+        // A part of somebody else's path, or what somebody else's is a part of, would take images from them.
+        for (name, path) in [("inner", "shared/path/inner"), ("outer", "shared")] {
+            let project = format!("{{registryRef: {{name: main, namespace: {namespace}}}, path: {path}}}");
+            cluster.create(&other, object(&format!("Project {name}"), &project)).await;
+            message(cluster, "Project", &other, name, "Accepted", "PathConflict").await;
+        }
         cluster.condition("Project", &namespace, "older", "Accepted", "True").await;
         cluster.delete("Project", &namespace, "older").await;
         cluster.condition("Project", &namespace, "a-younger", "Accepted", "True").await;
