@@ -274,6 +274,7 @@ fn the_younger_of_two_projects_of_one_path_waits() {
             let project = format!("{{registryRef: {{name: main, namespace: {namespace}}}, path: {path}}}");
             cluster.create(&other, object(&format!("Project {name}"), &project)).await;
             message(cluster, "Project", &other, name, "Accepted", "PathConflict").await;
+            cluster.delete("Project", &other, name).await;
         }
         cluster.condition("Project", &namespace, "older", "Accepted", "True").await;
         cluster.delete("Project", &namespace, "older").await;
