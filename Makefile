@@ -42,6 +42,7 @@ e2e: ## Run the end-to-end tests on E2E_KUBECONFIG, or on a cluster made for the
 lint: ## Check format, lints, generated files, scripts, and what kustomize and Helm render
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --test e2e -- -D warnings # `test = false` keeps it out of --all-targets
 	@for script in $$(grep -rlI '^#!.*bash' .ci e2e) $$(find e2e -name '*.sh'); do bash -n "$$script"; done
 	@e2e/tools/install kubectl helm
 	PATH="$$(e2e/tools/install --print-bin):$$PATH" cargo test --locked --test crds --test packaging -- --include-ignored
