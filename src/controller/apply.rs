@@ -9,6 +9,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::fmt::{self, Debug};
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -115,7 +116,15 @@ struct Written {
     hash: u64,
     /// The object's resource version after it was written.
     resource_version: u64,
+    /// How often in a row somebody else's change had to be undone, and from when on it may be undone again.
+    undone: u32,
+    not_before: Instant,
 }
+
+/// Changes by others that are undone at once; from then on with growing delay, lest two controllers write for ever.
+const UNDONE_AT_ONCE: u32 = 5;
+const FIRST_DELAY: Duration = Duration::from_secs(10);
+const LONGEST_DELAY: Duration = Duration::from_secs(3_600);
 
 impl Applier {
     pub fn new(client: Client, world: Arc<World>, metrics: ControllerMetrics) -> Self {
@@ -135,13 +144,15 @@ impl Applier {
         let hash = hash_of(&wanted).map_err(|error| failed(kube::Error::SerdeError(error)))?;
 
         let observed = K::observed(&self.world, namespace.as_deref(), &name);
-        if let (Some(observed), Some(written)) = (&observed, self.written(&key)) {
+        let before = self.written(&key).filter(|written| written.hash == hash);
+        if let (Some(observed), Some(written)) = (&observed, before) {
             // The watch may lag behind our own write: an older version than the one we wrote is no change by others.
-            if written.hash == hash && resource_version(observed) <= written.resource_version {
+            if resource_version(observed) <= written.resource_version || Instant::now() < written.not_before {
                 return Ok(None);
             }
         }
         let api = K::api(&self.client, namespace.as_deref());
+        let observed_version = observed.as_ref().map(resource_version);
         let existing = match observed {
             Some(observed) => Some(observed),
             // What does not carry our label is not in the world; it may still be in the way.
@@ -154,7 +165,14 @@ impl Applier {
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         self.metrics.wrote(&K::kind(&()));
         let applied = api.patch(&name, &parameters, &Patch::Apply(&wanted)).await.map_err(failed)?;
-        let written = Written { hash, resource_version: resource_version(applied.meta()) };
+        let version = resource_version(applied.meta());
+        // A new version although we wanted the same as before: somebody else's change has been undone.
+        let undone = match before {
+            Some(written) if observed_version != Some(version) => written.undone + 1,
+            Some(written) => written.undone,
+            None => 0,
+        };
+        let written = Written { hash, resource_version: version, undone, not_before: Instant::now() + delay(undone) };
         self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(key, written);
         Ok(Some(applied))
     }
@@ -164,8 +182,33 @@ impl Applier {
     where
         K: Child + Located + Clone + Debug + DeserializeOwned,
     {
-        let failed = |source| ApplyError::Api { kind: K::kind(&()).into_owned(), name: name.to_owned(), source };
         let Some(observed) = K::observed(&self.world, namespace, name) else { return Ok(()) };
+        self.delete_known::<K>(owner, observed, namespace, name).await
+    }
+
+    /// Deletes an object of ours whether or not the watch has told of it yet: for the last chance to do so.
+    pub async fn delete_surely<K>(&self, owner: &Owner, namespace: Option<&str>, name: &str) -> Result<(), ApplyError>
+    where
+        K: Child + Located + Clone + Debug + DeserializeOwned,
+    {
+        let failed = |source| ApplyError::Api { kind: K::kind(&()).into_owned(), name: name.to_owned(), source };
+        match K::api(&self.client, namespace).get_metadata_opt(name).await.map_err(failed)? {
+            Some(found) => self.delete_known::<K>(owner, found.metadata, namespace, name).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn delete_known<K>(
+        &self,
+        owner: &Owner,
+        observed: ObjectMeta,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<(), ApplyError>
+    where
+        K: Child + Located + Clone + Debug + DeserializeOwned,
+    {
+        let failed = |source| ApplyError::Api { kind: K::kind(&()).into_owned(), name: name.to_owned(), source };
         if owner_text(&observed) != Some(&owner.to_string()) || observed.deletion_timestamp.is_some() {
             return Ok(());
         }
@@ -186,6 +229,18 @@ impl Applier {
     }
 }
 
+fn delay(undone: u32) -> Duration {
+    match undone.checked_sub(UNDONE_AT_ONCE) {
+        None => Duration::ZERO,
+        Some(more) => FIRST_DELAY.saturating_mul(1 << more.min(16)).min(LONGEST_DELAY),
+    }
+}
+
+/// What the API server will refuse again, whoever asks how often: for a condition, not for another try at once.
+pub(super) fn is_final(status: &kube::core::Status) -> bool {
+    matches!(status.code, 400 | 403 | 413 | 422) && !status.message.contains("being terminated")
+}
+
 /// Resource versions are compared as numbers (KEP-5504); one that is none makes every comparison say "changed".
 fn resource_version(metadata: &ObjectMeta) -> u64 {
     metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(u64::MAX)
@@ -195,4 +250,30 @@ fn hash_of(object: &impl Serialize) -> serde_json::Result<u64> {
     let mut hasher = DefaultHasher::new();
     serde_json::to_vec(object)?.hash(&mut hasher);
     Ok(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fight_over_an_object_slows_down() {
+        assert_eq!(delay(UNDONE_AT_ONCE - 1), Duration::ZERO);
+        assert_eq!(delay(UNDONE_AT_ONCE), FIRST_DELAY);
+        assert_eq!(delay(UNDONE_AT_ONCE + 1), FIRST_DELAY * 2);
+        assert_eq!(delay(1_000), LONGEST_DELAY);
+    }
+
+    #[test]
+    fn an_owner_is_read_from_what_it_prints() {
+        let mut metadata = ObjectMeta::default();
+        for text in ["Registry/ns/main", "Project/ns/team", "Member/ns/ci"] {
+            metadata.annotations = Some([(OWNER.to_owned(), text.to_owned())].into());
+            assert_eq!(Owner::of(&metadata).map(|owner| owner.to_string()).as_deref(), Some(text));
+        }
+        for text in ["", "Registry", "Registry/ns", "Pod/ns/x"] {
+            metadata.annotations = Some([(OWNER.to_owned(), text.to_owned())].into());
+            assert_eq!(Owner::of(&metadata), None, "{text}");
+        }
+    }
 }

@@ -42,6 +42,8 @@ pub(super) enum ReconcileError {
     Finalizer(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("credential: {0}")]
     Credential(#[from] crate::policy::CredentialError),
+    #[error("signing key: {0}")]
+    Key(#[source] crate::policy::KeyError),
     #[error("certificate: {0}")]
     Certificate(String),
 }

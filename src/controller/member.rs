@@ -9,7 +9,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 
-use super::apply::{ApplyError, Owner};
+use super::SECOND_LOOK;
+use super::apply::{ApplyError, Owner, is_final};
 use super::context::{Context, ReconcileError};
 use super::secret::{Target, credential};
 use super::status::{self, Verdict};
@@ -52,16 +53,21 @@ struct Outcome {
     robots: Vec<RobotStatus>,
     /// Secrets of a wanted name that are not ours.
     conflicts: Vec<String>,
+    /// What the API server refuses to take, and why.
+    refusals: Vec<String>,
     renew_at: Option<Timestamp>,
 }
 
 impl Outcome {
     fn verdict(&self) -> Verdict {
+        if !self.refusals.is_empty() {
+            return Verdict::no("SecretRefused", format!("can't write Secret {}", self.refusals.join("; ")));
+        }
         if self.conflicts.is_empty() {
             return Verdict::yes("CredentialsInPlace", "");
         }
         let message = format!(
-            "Secret {} exists and is not this Member's: delete it, or set secretName of the robot",
+            "Secret {} exists and is not this Member's, or two robots share it: delete it, or set secretName of the robot",
             self.conflicts.join(", ")
         );
         Verdict::no("SecretConflict", message)
@@ -71,10 +77,11 @@ impl Outcome {
 /// Whether the Member is in force; its Registry if credentials are due.
 fn accept(member: &Member, context: &Context, now: Timestamp) -> (Verdict, Option<Arc<Registry>>) {
     let namespace = member.namespace().unwrap_or_default();
+    let live = |registry: &Arc<Registry>| registry.metadata.deletion_timestamp.is_none();
     let registry = match (&member.spec.registry_ref, &member.spec.project_ref) {
         (Some(reference), _) => {
             let key = ObjectRef::new(&reference.name).within(&namespace);
-            match context.world.registries.get(&key) {
+            match context.world.registries.get(&key).filter(live) {
                 Some(registry) => registry,
                 None => {
                     let message = format!(
@@ -92,7 +99,7 @@ fn accept(member: &Member, context: &Context, now: Timestamp) -> (Verdict, Optio
                     format!("there is no Project {name} in namespace {namespace}: create it, or correct projectRef");
                 return (Verdict::no("ProjectNotFound", message), None);
             };
-            match context.world.registry_of(&project) {
+            match context.world.registry_of(&project).filter(live) {
                 Some(registry) => registry,
                 None => {
                     let message = format!("the Registry of Project {name} doesn't exist: see the Project's conditions");
@@ -133,6 +140,11 @@ async fn bring_in_place(
     for robot in member.robots() {
         let Some(issued) = claims::robot(registry, member, robot, now) else { continue };
         let name = member.robot_secret_name(robot);
+        // Two credentials can't share a Secret: each would be written over the other for ever.
+        if outcome.robots.iter().any(|other| other.secret_name == name) {
+            outcome.conflicts.push(name);
+            continue;
+        }
         let metadata = ObjectMeta {
             name: Some(name.clone()),
             namespace: member.namespace(),
@@ -144,6 +156,10 @@ async fn bring_in_place(
             Ok(_) => {}
             Err(ApplyError::Foreign { name, .. }) => {
                 outcome.conflicts.push(name);
+                continue;
+            }
+            Err(ApplyError::Api { source: kube::Error::Api(status), .. }) if is_final(&status) => {
+                outcome.refusals.push(format!("{name}: {}", status.message));
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -161,7 +177,8 @@ async fn remove_unwanted(member: &Member, context: &Context, outcome: &Outcome) 
     for secret in context.world.children.secrets.state() {
         let name = secret.name_any();
         let wanted = outcome.robots.iter().any(|robot| robot.secret_name == name);
-        if Owner::of(&secret.metadata).as_ref() == Some(&owner) && !wanted {
+        let ours = Owner::of(&secret.metadata).as_ref() == Some(&owner) && secret.namespace() == member.namespace();
+        if ours && !wanted {
             context.apply.delete::<Secret>(&owner, secret.namespace().as_deref(), &name).await?;
         }
     }
@@ -181,9 +198,12 @@ async fn finish(
     let wanted = MemberStatus {
         observed_generation: member.metadata.generation,
         conditions: status::conditions(member, known, &verdicts, now),
-        robots: outcome.robots,
+        robots: outcome.robots.clone(),
     };
     status::write(context, member, previous, &wanted, |status| &status.conditions).await?;
     let until = |due: Timestamp| Duration::try_from(due.duration_since(now)).unwrap_or_default();
-    Ok(outcome.renew_at.map(|due| until(due).max(Duration::from_secs(1))))
+    let renewal = outcome.renew_at.map(|due| until(due).max(Duration::from_secs(1)));
+    // Nothing tells when what is in the way goes.
+    let second_look = (!outcome.conflicts.is_empty() || !outcome.refusals.is_empty()).then_some(SECOND_LOOK);
+    Ok([renewal, second_look].into_iter().flatten().min())
 }

@@ -24,6 +24,7 @@ mod status;
 mod world;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
@@ -38,6 +39,9 @@ use crate::telemetry::Metrics;
 
 /// The field manager of everything that the operator applies.
 const FIELD_MANAGER: &str = "landfast";
+
+/// What a person has to mend, or what nothing tells of, is looked at again after this.
+const SECOND_LOOK: Duration = Duration::from_secs(60);
 
 /// Runs the controllers until `shutdown`. `synced` is called once everything has been read.
 pub async fn run(

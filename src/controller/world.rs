@@ -56,7 +56,8 @@ pub(super) struct Children {
 /// The compiled policy of one Registry.
 pub(super) struct Compiled {
     pub snapshot: Snapshot,
-    problems: HashMap<ObjectKey, Problem>,
+    /// By kind, namespace and name.
+    problems: HashMap<(String, String, String), Problem>,
 }
 
 impl Compiled {
@@ -64,8 +65,7 @@ impl Compiled {
     pub fn problem<K: Resource<DynamicType = ()>>(&self, object: &K) -> Option<&Problem> {
         let namespace = object.meta().namespace.clone().unwrap_or_default();
         let name = object.meta().name.clone().unwrap_or_default();
-        let kind = self.problems.keys().map(|key| key.kind).find(|kind| *kind == K::kind(&()))?;
-        self.problems.get(&ObjectKey { kind, namespace, name })
+        self.problems.get(&(K::kind(&()).into_owned(), namespace, name))
     }
 }
 
@@ -208,15 +208,18 @@ impl World {
         if let Some(compiled) = cached(&self.compiled.lock().unwrap_or_else(PoisonError::into_inner)) {
             return compiled;
         }
+        // As it is now, not as the caller has it: what is cached under this version must not be older.
+        let current = self.registries.get(&key).unwrap_or_else(|| Arc::clone(registry));
         let inputs = Inputs {
-            registry: Arc::clone(registry),
+            registry: current,
             projects: self.projects.state(),
             policies: self.policies.state(),
             members: self.members.state(),
             namespaces: self.namespaces.state().iter().map(|ns| (ns.name_any(), ns.labels().clone())).collect(),
         };
         let (snapshot, problems) = compile(&inputs);
-        let problems = problems.into_iter().map(|problem| (problem.object.clone(), problem)).collect();
+        let key_of = |ObjectKey { kind, namespace, name }: ObjectKey| (kind.to_owned(), namespace, name);
+        let problems = problems.into_iter().map(|problem| (key_of(problem.object.clone()), problem)).collect();
         let compiled = Arc::new(Compiled { snapshot, problems });
         let mut all = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(key, (version, Arc::clone(&compiled)));
@@ -329,6 +332,12 @@ impl World {
         for member in self.members.state() {
             let _ = wake.members.send(ObjectRef::from_obj(&*member));
         }
+        for policy in self.policies.state() {
+            let _ = wake.policies.send(ObjectRef::from_obj(&*policy));
+        }
+        for registry in self.registries.state() {
+            let _ = wake.registries.send(ObjectRef::from_obj(&*registry));
+        }
     }
 
     /// Wakes the Projects that have a pull secret in the namespace of this ServiceAccount, and the Registry whose
@@ -347,9 +356,14 @@ impl World {
         let (Change::Present { object, .. } | Change::Gone(object)) = change else { return };
         let _ = match Owner::of(object.meta()) {
             None => return,
+            // The annotation can be written by anybody: what is not where a Registry's or a Member's objects are is not
+            // one.
+            Some(Owner::Registry(registry)) if is_elsewhere(object.meta(), &registry) => return,
+            Some(Owner::Member(member)) if is_elsewhere(object.meta(), &member) => return,
             Some(Owner::Registry(registry)) => {
                 // New keys mean new credentials.
                 if K::kind(&()) == "Secret"
+                    && object.meta().name.as_deref() == Some(&format!("{}-keys", registry.name))
                     && let Some(registry) = self.registries.get(&registry)
                 {
                     self.wake_dependents(wake, &registry);
@@ -360,6 +374,10 @@ impl World {
             Some(Owner::Member(member)) => wake.members.send(member).is_ok(),
         };
     }
+}
+
+fn is_elsewhere<K: Resource<DynamicType = ()>>(metadata: &ObjectMeta, owner: &ObjectRef<K>) -> bool {
+    metadata.namespace.is_some() && metadata.namespace != owner.namespace
 }
 
 /// The object, if the change is one that a reconcile could answer: our own status writes are not.
@@ -422,7 +440,7 @@ child!(RoleBinding, |world| world.children.role_bindings);
 child!(ClusterRoleBinding, |world| world.children.cluster_role_bindings);
 child!(ServiceAccount, |world| world.all_service_accounts);
 
-/// Whether the annotation names one of ours.
+/// Which object of ours this one was made for, as its annotation says.
 pub(super) fn owner_text(metadata: &ObjectMeta) -> Option<&str> {
     metadata.annotations.as_ref()?.get(OWNER).map(String::as_str)
 }

@@ -125,6 +125,7 @@ fn registry_keeps_its_kind_of_storage() {
 #[case::accepted("{registryRef: {name: main}}", "")]
 #[case::admin_pull_secret("{registryRef: {name: main}, pullSecrets: {role: Admin}}", "can't be Admin")]
 #[case::rotation("{registryRef: {name: main}, pullSecrets: {rotation: 5m}}", "at least 1h")]
+#[case::rotation_of_no_days("{registryRef: {name: main}, pullSecrets: {rotation: 0d1s}}", "at least 1h")]
 #[case::rotation_in_days("{registryRef: {name: main}, pullSecrets: {rotation: 7d}}", "")]
 fn project_rules(#[case] spec: &str, #[case] expected: &str) {
     let actual = messages(parse::<Project>("Project", "team", spec).validate_cel());

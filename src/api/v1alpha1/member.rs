@@ -68,7 +68,7 @@ pub struct MemberSpec {
     /// credential then works until the Member is deleted, expires, or gets a higher `credentialGeneration`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(
-        validation = Rule::new("self.matches('d') || duration(self) >= duration('1h')")
+        validation = Rule::new("self.contains('d') ? self.matches('(^|[smh])0*[1-9][0-9]*d') : duration(self) >= duration('1h')")
             .message("rotation must be at least 1h")
     )]
     pub rotation: Option<Duration>,

@@ -119,7 +119,7 @@ pub struct PullSecrets {
     /// How often the secrets are made anew. The old ones work for as long again. Default: `30d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(
-        validation = Rule::new("self.matches('d') || duration(self) >= duration('1h')")
+        validation = Rule::new("self.contains('d') ? self.matches('(^|[smh])0*[1-9][0-9]*d') : duration(self) >= duration('1h')")
             .message("rotation must be at least 1h")
     )]
     pub rotation: Option<Duration>,

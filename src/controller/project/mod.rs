@@ -28,7 +28,7 @@ pub(super) async fn reconcile(
 ) -> Result<Option<Duration>, ReconcileError> {
     let context = &*context;
     let work = |project: Arc<Project>| async move { bring_in_place(&project, context).await };
-    let cleanup = |project: Arc<Project>| async move { pull_secrets::remove_all(&project, context).await };
+    let cleanup = |project: Arc<Project>| async move { pull_secrets::clean_up(&project, context).await };
     finalizer::under(FINALIZER, project, context, work, cleanup).await
 }
 

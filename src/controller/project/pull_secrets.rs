@@ -7,9 +7,11 @@ use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt as _};
 
-use super::super::apply::{ApplyError, Owner};
+use super::super::SECOND_LOOK;
+use super::super::apply::{ApplyError, MANAGED_BY, Owner, is_final};
 use super::super::context::{Context, ReconcileError};
 use super::super::secret::{Target, credential};
 use super::super::status::Verdict;
@@ -32,6 +34,8 @@ pub(super) struct Outcome {
     forbidden: Vec<String>,
     /// Where a Secret that is not ours has the name.
     conflicts: Vec<String>,
+    /// Where the API server refuses the Secret, and why.
+    refusals: Vec<String>,
     /// When a credential is to be replaced.
     renew_at: Option<Timestamp>,
     /// When a ServiceAccount may be written again that somebody keeps stripping.
@@ -46,6 +50,12 @@ impl Outcome {
             let listed = names.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
             if more == 0 { listed } else { format!("{listed} and {more} more") }
         };
+        if !self.refusals.is_empty() {
+            return Verdict::no(
+                "SecretRefused",
+                format!("can't write the Secret in namespace {}", list(&self.refusals)),
+            );
+        }
         if !self.conflicts.is_empty() {
             let message = format!(
                 "a Secret of the name that is not landfast's exists in namespace {}: delete it, or set pullSecrets.secretName",
@@ -70,8 +80,11 @@ impl Outcome {
 
     /// How long until there is something to do.
     pub fn next(&self, now: Timestamp) -> Option<Duration> {
-        let due = [self.renew_at, self.retry_at].into_iter().flatten().min()?;
-        Some(Duration::try_from(due.duration_since(now)).unwrap_or_default().max(Duration::from_secs(1)))
+        let due = [self.renew_at, self.retry_at].into_iter().flatten().min();
+        let due = due.map(|due| Duration::try_from(due.duration_since(now)).unwrap_or_default());
+        // Nothing tells when what is in the way goes.
+        let second_look = (!self.conflicts.is_empty() || !self.refusals.is_empty()).then_some(SECOND_LOOK);
+        [due.map(|due| due.max(Duration::from_secs(1))), second_look].into_iter().flatten().min()
     }
 }
 
@@ -128,34 +141,81 @@ pub(super) async fn bring_in_place(
     let results = stream::iter(&allowed).map(|namespace| async move {
         let (secret, renew_at) = build(project, registry, namespace, keys, now)?;
         match context.apply.apply(owner, secret).await {
-            Ok(_) => Ok((namespace, Some(renew_at))),
-            Err(ApplyError::Foreign { .. }) => Ok((namespace, None)),
-            // It was deleted between the look and the write.
+            Ok(_) => Ok((namespace, Written::There(renew_at))),
+            Err(ApplyError::Foreign { .. }) => Ok((namespace, Written::Conflict)),
+            // The namespace was deleted between the look and the write.
             Err(ApplyError::Api { source: kube::Error::Api(status), .. }) if is_going(&status) => {
-                Ok((namespace, Some(None)))
+                Ok((namespace, Written::Gone))
+            }
+            // One namespace's quota or policy must not keep the others waiting.
+            Err(ApplyError::Api { source: kube::Error::Api(status), .. }) if is_final(&status) => {
+                Ok((namespace, Written::Refused(status.message)))
             }
             Err(error) => Err(ReconcileError::from(error)),
         }
     });
     let results: Vec<_> = results.buffer_unordered(CONCURRENCY).collect().await;
     for result in results {
-        let (namespace, applied) = result?;
-        let Some(renew_at) = applied else {
-            outcome.conflicts.push(namespace.clone());
-            continue;
-        };
-        outcome.namespaces += 1;
-        outcome.renew_at = [outcome.renew_at, renew_at].into_iter().flatten().min();
-        let retry =
-            service_accounts::settle(project, context, namespace, &name, &settings.service_accounts, now).await?;
-        outcome.retry_at = [outcome.retry_at, retry].into_iter().flatten().min();
+        let (namespace, written) = result?;
+        match written {
+            Written::There(renew_at) => {
+                outcome.namespaces += 1;
+                outcome.renew_at = [outcome.renew_at, renew_at].into_iter().flatten().min();
+                let accounts = &settings.service_accounts;
+                let retry = service_accounts::settle(project, context, namespace, &name, accounts, now).await?;
+                outcome.retry_at = [outcome.retry_at, retry].into_iter().flatten().min();
+            }
+            Written::Conflict => outcome.conflicts.push(namespace.clone()),
+            Written::Refused(message) => outcome.refusals.push(format!("{namespace}: {message}")),
+            Written::Gone => {}
+        }
     }
+    outcome.refusals.sort();
     outcome.conflicts.sort();
+    // What is not wanted any more goes last, and where the new one could not be written the old one stays: no pod is to
+    // find neither.
+    let failed = |namespace: &str| {
+        let prefix = format!("{namespace}: ");
+        outcome.conflicts.iter().any(|other| other == namespace)
+            || outcome.refusals.iter().any(|refusal| refusal.starts_with(&prefix))
+    };
+    let unwanted = |namespace: &str, secret: &str| {
+        let is_allowed = allowed.iter().any(|other| other == namespace);
+        !is_allowed || (secret != name && !failed(namespace))
+    };
+    remove_where(project, context, unwanted).await?;
     Ok(outcome)
+}
+
+/// What came of one namespace.
+enum Written {
+    There(Option<Timestamp>),
+    Conflict,
+    Refused(String),
+    Gone,
 }
 
 fn is_going(status: &kube::core::Status) -> bool {
     status.is_not_found() || (status.is_forbidden() && status.message.contains("being terminated"))
+}
+
+/// The last chance to take away all pull secrets of a Project: it doesn't rely on what the watch has told so far.
+pub(super) async fn clean_up(project: &Project, context: &Context) -> Result<(), ReconcileError> {
+    let owner = owner(project);
+    let ours = ListParams::default().labels(&format!("{MANAGED_BY}=landfast"));
+    let secrets = Api::<Secret>::all(context.client.clone()).list_metadata(&ours).await?;
+    for secret in secrets.items.iter().filter(|secret| Owner::of(&secret.metadata).as_ref() == Some(&owner)) {
+        let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+        match service_accounts::settle(project, context, &namespace, &name, &[], Timestamp::now()).await {
+            // A policy there forbids it; a dangling reference is better than a Project that can't be deleted.
+            Err(ReconcileError::Api(kube::Error::Api(status))) if is_final(&status) || is_going(&status) => {
+                tracing::warn!(namespace, error = %status.message, "ServiceAccounts keep a reference to a deleted pull secret");
+            }
+            result => drop(result?),
+        }
+        context.apply.delete_surely::<Secret>(&owner, Some(&namespace), &name).await?;
+    }
+    Ok(())
 }
 
 /// Takes away all pull secrets of a Project, and what refers to them.

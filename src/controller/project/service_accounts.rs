@@ -6,13 +6,13 @@
 //! # Guarantees
 //! Another controller that takes out what we put in is answered with growing delay: the number of writes is bounded.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::{LocalObjectReference, ServiceAccount};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{ListParams, PartialObjectMeta, Patch, PatchParams};
 use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt as _};
 
@@ -75,14 +75,14 @@ pub(in super::super) async fn settle(
     wanted: &[String],
     now: Timestamp,
 ) -> Result<Option<Timestamp>, ReconcileError> {
-    let known: Vec<_> = context
-        .world
-        .all_service_accounts
-        .state()
-        .into_iter()
-        .filter(|account| account.namespace().as_deref() == Some(namespace))
-        .map(|account| (account.name_any(), account.resource_version()))
-        .collect();
+    let here = |account: &PartialObjectMeta<ServiceAccount>| account.namespace().as_deref() == Some(namespace);
+    let accounts = context.world.all_service_accounts.state();
+    let accounts: Vec<_> = accounts.iter().filter(|account| here(account)).collect();
+    let noted = |account: &&&Arc<PartialObjectMeta<ServiceAccount>>| is_noted(account.annotations(), secret);
+    if wanted.is_empty() && !accounts.iter().any(|account| noted(&account)) {
+        return Ok(None);
+    }
+    let known = accounts.iter().map(|account| (account.name_any(), account.resource_version())).collect();
     let fingerprint = fingerprint(known, wanted);
     let key = (namespace.to_owned(), secret.to_owned());
     if context.service_accounts.settled.lock().unwrap_or_else(PoisonError::into_inner).get(&key) == Some(&fingerprint) {
@@ -98,8 +98,8 @@ pub(in super::super) async fn settle(
             continue;
         }
         context.metrics.wrote("ServiceAccount");
-        write(&api, &account, &change).await?;
-        if matches!(change, Change::Add(_)) && context.service_accounts.added(&uid, secret, now) > 0 {
+        let written = write(&api, &account, &change).await?;
+        if written && matches!(change, Change::Add(_)) && context.service_accounts.added(&uid, secret, now) > 0 {
             let note = format!(
                 "something removes {secret} from the imagePullSecrets of ServiceAccount {namespace}/{}: name the Secret in the pods, or find the other controller",
                 account.name_any()
@@ -120,6 +120,15 @@ fn fingerprint(mut known: Vec<(String, Option<String>)>, wanted: &[String]) -> u
     hasher.finish()
 }
 
+/// The pull secrets that we added to a ServiceAccount.
+fn noted(annotations: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+    annotations.get(ADDED).into_iter().flat_map(|names| names.split(',')).filter(|name| !name.is_empty())
+}
+
+fn is_noted(annotations: &BTreeMap<String, String>, secret: &str) -> bool {
+    noted(annotations).any(|name| name == secret)
+}
+
 #[derive(Debug, PartialEq)]
 enum Change {
     Add(Entries),
@@ -135,8 +144,7 @@ struct Entries {
 /// What is to change on a ServiceAccount, if anything. Pure.
 fn plan(account: &ServiceAccount, secret: &str, wanted: &[String]) -> Option<Change> {
     let mut image_pull_secrets = account.image_pull_secrets.clone().unwrap_or_default();
-    let noted = account.annotations().get(ADDED).map(String::as_str).unwrap_or_default();
-    let mut added: BTreeSet<String> = noted.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let mut added: BTreeSet<String> = noted(account.annotations()).map(str::to_owned).collect();
     let present = image_pull_secrets.iter().any(|reference| reference.name == secret);
     let is_wanted = wanted.iter().any(|name| name == "*" || *name == account.name_any());
     if is_wanted && !present {
@@ -151,7 +159,8 @@ fn plan(account: &ServiceAccount, secret: &str, wanted: &[String]) -> Option<Cha
     None
 }
 
-async fn write(api: &Api<ServiceAccount>, account: &ServiceAccount, change: &Change) -> Result<(), kube::Error> {
+/// Says whether it was written.
+async fn write(api: &Api<ServiceAccount>, account: &ServiceAccount, change: &Change) -> Result<bool, kube::Error> {
     let (Change::Add(entries) | Change::Remove(entries)) = change;
     let note = (!entries.added.is_empty()).then(|| entries.added.iter().cloned().collect::<Vec<_>>().join(","));
     let patch = serde_json::json!({
@@ -164,8 +173,8 @@ async fn write(api: &Api<ServiceAccount>, account: &ServiceAccount, change: &Cha
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     match api.patch(&account.name_any(), &parameters, &Patch::Merge(patch)).await {
         // Changed or deleted since it was read: its event brings us here again.
-        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(()),
-        result => result.map(drop),
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(false),
+        result => result.map(|_| true),
     }
 }
 

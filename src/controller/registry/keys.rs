@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt as _};
 
-use super::super::apply::Owner;
+use super::super::FIELD_MANAGER;
+use super::super::apply::{ApplyError, MANAGED_BY, OWNER, Owner};
 use super::super::context::{Context, ReconcileError};
+use super::super::secret::read_keys;
 use super::super::status::Verdict;
-use super::super::world::Child as _;
+use super::super::world::{Child as _, owner_text};
 use super::build::names;
 use crate::api::v1alpha1::Registry;
 use crate::policy::{KeySet, SigningKey};
@@ -20,19 +24,57 @@ pub(super) async fn ensure(
     owner: &Owner,
     context: &Context,
 ) -> Result<Option<Verdict>, ReconcileError> {
-    let name = names::keys_secret(registry);
-    if Secret::observed(&context.world, Some(&names::namespace(registry)), &name).is_some() {
+    let (namespace, name) = (names::namespace(registry), names::keys_secret(registry));
+    if let Some(observed) = Secret::observed(&context.world, Some(&namespace), &name)
+        && owner_text(&observed) == Some(&owner.to_string())
+    {
         let usable = context.keys.get(context, registry).await?.is_some();
-        return Ok((!usable).then(|| {
-            let message = format!(
-                "Secret {name} holds no usable signing key: restore it, or delete it to have a new one made and every credential issued anew"
-            );
-            Verdict::no("KeysUnreadable", message)
-        }));
+        return Ok((!usable).then(|| unusable(&name)));
     }
-    let key = SigningKey::from_seed(&rand::random()).map_err(|error| ReconcileError::Certificate(error.to_string()))?;
+    // Not seen is not the same as not there: it is created, which overwrites nothing, and never applied.
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
+    context.metrics.wrote("Secret");
+    match api.create(&PostParams::default(), &new(registry, owner, name.clone())?).await {
+        Err(kube::Error::Api(status)) if status.is_already_exists() => take_up(&api, &name, owner, context).await,
+        result => {
+            result?;
+            Ok(None)
+        }
+    }
+}
+
+fn unusable(name: &str) -> Verdict {
+    let message = format!(
+        "Secret {name} holds no usable signing key: restore it, or delete it to have a new one made and every credential issued anew"
+    );
+    Verdict::no("KeysUnreadable", message)
+}
+
+fn new(registry: &Registry, owner: &Owner, name: String) -> Result<Secret, ReconcileError> {
+    let key = SigningKey::from_seed(&rand::random()).map_err(ReconcileError::Key)?;
     let data = BTreeMap::from([(KeySet::CURRENT_FILE.to_owned(), ByteString(key.to_pem().as_bytes().to_vec()))]);
-    let secret = Secret { metadata: names::owned(registry, name), data: Some(data), ..Secret::default() };
-    context.apply.apply(owner, secret).await?;
-    Ok(None)
+    let mut secret = Secret { metadata: names::owned(registry, name), data: Some(data), ..Secret::default() };
+    secret.labels_mut().insert(MANAGED_BY.to_owned(), "landfast".to_owned());
+    secret.annotations_mut().insert(OWNER.to_owned(), owner.to_string());
+    Ok(secret)
+}
+
+/// Keys that are there but were not seen: the watch lags behind, or somebody took the label away that it goes by.
+async fn take_up(
+    api: &Api<Secret>,
+    name: &str,
+    owner: &Owner,
+    context: &Context,
+) -> Result<Option<Verdict>, ReconcileError> {
+    let Some(secret) = api.get_opt(name).await? else { return Ok(None) };
+    if owner_text(&secret.metadata) != Some(&owner.to_string()) {
+        return Err(ApplyError::Foreign { kind: "Secret".to_owned(), name: name.to_owned() }.into());
+    }
+    if secret.labels().get(MANAGED_BY).map(String::as_str) != Some("landfast") {
+        let patch = serde_json::json!({ "metadata": { "labels": { MANAGED_BY: "landfast" } } });
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        context.metrics.wrote("Secret");
+        api.patch(name, &parameters, &Patch::Merge(patch)).await?;
+    }
+    Ok(read_keys(&secret).is_none().then(|| unusable(name)))
 }

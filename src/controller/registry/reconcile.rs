@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
@@ -10,7 +11,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::runtime::reflector::ObjectRef;
 
-use super::super::apply::{ApplyError, Owner};
+use super::super::SECOND_LOOK;
+use super::super::apply::{ApplyError, Owner, is_final};
 use super::super::context::{Context, ReconcileError};
 use super::super::finalizer;
 use super::super::status::{self, Verdict};
@@ -21,8 +23,6 @@ use crate::api::v1alpha1::{ConditionType, DeletionPolicy, Registry, RegistryStat
 
 /// A ClusterRoleBinding and a claim outlive their Registry if nobody takes care.
 const FINALIZER: &str = "landfast.dev/registry";
-/// What a person has to mend is looked at again after this.
-const SECOND_LOOK: Duration = Duration::from_secs(60);
 
 /// Brings everything of a Registry in place and says so in its status.
 pub(in super::super) async fn reconcile(
@@ -42,11 +42,15 @@ fn owner(registry: &Registry) -> Owner {
 async fn clean_up(registry: &Registry, context: &Context) -> Result<(), ReconcileError> {
     let owner = owner(registry);
     let binding = names::policy_cluster_role_binding(registry);
-    context.apply.delete::<ClusterRoleBinding>(&owner, None, &binding).await?;
-    if registry.spec.deletion_policy == DeletionPolicy::Delete {
+    context.apply.delete_surely::<ClusterRoleBinding>(&owner, None, &binding).await?;
+    // Only the claim that this very spec has made: one that was brought stays, and so does one that an earlier
+    // Registry of the same name left behind.
+    let claim = &registry.spec.storage.persistent_volume_claim;
+    let made = claim.as_ref().is_some_and(|claim| claim.existing_claim.is_none());
+    if made && registry.spec.deletion_policy == DeletionPolicy::Delete {
         let namespace = names::namespace(registry);
-        // A claim that was brought has another name or no annotation of ours: it stays.
-        context.apply.delete::<PersistentVolumeClaim>(&owner, Some(&namespace), &names::claim(registry)).await?;
+        let name = names::claim(registry);
+        context.apply.delete_surely::<PersistentVolumeClaim>(&owner, Some(&namespace), &name).await?;
     }
     Ok(())
 }
@@ -57,6 +61,8 @@ struct Outcome {
     tls: tls::Outcome,
     /// What keeps the registry from working, if it is not the pods' affair.
     problem: Option<Verdict>,
+    /// The Deployment as it was just written, which is newer than what the world knows.
+    deployment: Option<Deployment>,
 }
 
 async fn bring_in_place(registry: &Arc<Registry>, context: &Context) -> Result<Option<Duration>, ReconcileError> {
@@ -78,9 +84,7 @@ async fn bring_in_place(registry: &Arc<Registry>, context: &Context) -> Result<O
 fn explain(error: ApplyError) -> Result<Verdict, ReconcileError> {
     match &error {
         ApplyError::Foreign { .. } => Ok(Verdict::no("ObjectConflict", error.to_string())),
-        ApplyError::Api { source: kube::Error::Api(status), .. }
-            if matches!(status.code, 400 | 403 | 422) && !status.message.contains("being terminated") =>
-        {
+        ApplyError::Api { source: kube::Error::Api(status), .. } if is_final(status) => {
             Ok(Verdict::no("ApplyRefused", error.to_string()))
         }
         ApplyError::Api { .. } => Err(error.into()),
@@ -138,8 +142,8 @@ async fn apply_all(registry: &Registry, context: &Context, now: Timestamp) -> Re
         Some(budget) => drop(apply.apply(&owner, budget).await?),
         None => apply.delete::<PodDisruptionBudget>(&owner, namespace, &names::name(registry)).await?,
     }
-    apply.apply(&owner, deployment).await?;
-    Ok(Outcome { tls, problem })
+    let deployment = apply.apply(&owner, deployment).await?;
+    Ok(Outcome { tls, problem, deployment })
 }
 
 /// `None` for a headless Service too.
@@ -163,9 +167,11 @@ async fn missing_claim(registry: &Registry, context: &Context) -> Result<Option<
 fn observe(registry: &Arc<Registry>, context: &Context, outcome: &Outcome, now: Timestamp) -> RegistryStatus {
     let world = &context.world;
     let namespace = names::namespace(registry);
-    let deployment = world.children.deployments.get(&ObjectRef::new(&names::name(registry)).within(&namespace));
-    let claim = world.children.claims.get(&ObjectRef::new(&names::claim(registry)).within(&namespace));
-    let Readiness { mut ready, progressing } = judge(registry.spec.replicas, deployment.as_deref(), claim.as_deref());
+    let known = || world.children.deployments.get(&ObjectRef::new(&names::name(registry)).within(&namespace));
+    let deployment = outcome.deployment.clone().or_else(|| known().map(|known| (*known).clone()));
+    let claim =
+        claim_name(registry).and_then(|name| world.children.claims.get(&ObjectRef::new(&name).within(&namespace)));
+    let Readiness { mut ready, progressing } = judge(registry.spec.replicas, deployment.as_ref(), claim.as_deref());
     let mut accepted = Verdict::yes("Accepted", "");
     if let Some(problem) = &outcome.problem {
         ready = problem.clone();

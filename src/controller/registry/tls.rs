@@ -1,14 +1,15 @@
 //! The serving certificate of a Registry: issued and renewed, or brought and checked.
 
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::runtime::events::EventType;
 
-use super::super::apply::Owner;
+use super::super::apply::{ApplyError, Owner};
 use super::super::context::{Context, ReconcileError};
 use super::super::status::{self, Verdict};
+use super::super::world::owner_text;
 use super::build::names;
 use super::certificates::{Authority, Planned, SecretData, Serving, inspect, wanted_names};
 use crate::api::v1alpha1::{Registry, TlsStatus};
@@ -33,19 +34,26 @@ pub(super) async fn bring_in_place(
 ) -> Result<Outcome, ReconcileError> {
     let tls = &registry.spec.tls;
     if tls.disabled.is_some() {
-        remove_own(registry, owner, context).await?;
+        remove_own(registry, owner, context, None).await?;
         return Ok(Outcome::default());
     }
     if let Some(brought) = &tls.secret_ref {
-        remove_own(registry, owner, context).await?;
+        // The one that was brought may have been ours before.
+        remove_own(registry, owner, context, Some(&brought.name)).await?;
         return check(registry, &brought.name, context, now).await;
     }
     issue(registry, owner, cluster_ip, context, now).await
 }
 
-async fn remove_own(registry: &Registry, owner: &Owner, context: &Context) -> Result<(), ReconcileError> {
+async fn remove_own(
+    registry: &Registry,
+    owner: &Owner,
+    context: &Context,
+    but: Option<&str>,
+) -> Result<(), ReconcileError> {
     let namespace = names::namespace(registry);
-    for name in [names::authority_secret(registry), format!("{}-tls", names::name(registry))] {
+    let own = [names::authority_secret(registry), format!("{}-tls", names::name(registry))];
+    for name in own.into_iter().filter(|name| Some(name.as_str()) != but) {
         context.apply.delete::<Secret>(owner, Some(&namespace), &name).await?;
     }
     Ok(())
@@ -86,19 +94,25 @@ async fn issue(
     let invalid = |error: super::certificates::CertificateError| ReconcileError::Certificate(error.to_string());
 
     let authority_name = names::authority_secret(registry);
-    let existing = api.get_opt(&authority_name).await?.and_then(|secret| secret.data);
-    let authority = Authority::plan(&format!("{namespace}/{name}"), existing.as_ref(), now).map_err(invalid)?;
+    let existing = read(&api, owner, &authority_name).await?;
+    let data = existing.as_ref().and_then(|secret| secret.data.as_ref());
+    let authority = Authority::plan(&format!("{namespace}/{name}"), data, now).map_err(invalid)?;
     report(context, registry, &authority.notes).await;
     // The authority is stored before anything is signed with it: a leaf of an authority that nobody has is worthless.
-    store(registry, owner, context, authority_name, "Opaque", &authority, Authority::data).await?;
+    // And only if it is still as it was read: two operators, one of them about to stop, must not make two.
+    let version = existing.and_then(|secret| secret.metadata.resource_version);
+    let target = (authority_name, "Opaque", version);
+    store(registry, owner, context, target, &authority, Authority::data).await?;
     let authority = authority.value;
 
     let serving_name = names::tls_secret(registry).unwrap_or_else(|| format!("{name}-tls"));
-    let existing = api.get_opt(&serving_name).await?.and_then(|secret| secret.data);
+    let existing = read(&api, owner, &serving_name).await?;
+    let data = existing.as_ref().and_then(|secret| secret.data.as_ref());
     let wanted = wanted_names(registry, cluster_ip);
-    let serving = Serving::plan(existing.as_ref(), &authority, &wanted, now).map_err(invalid)?;
+    let serving = Serving::plan(data, &authority, &wanted, now).map_err(invalid)?;
     report(context, registry, &serving.notes).await;
-    store(registry, owner, context, serving_name.clone(), "kubernetes.io/tls", &serving, Serving::data).await?;
+    let target = (serving_name.clone(), "kubernetes.io/tls", None);
+    store(registry, owner, context, target, &serving, Serving::data).await?;
     let serving = serving.value;
     if let Some(reason) = serving.issued {
         let note = format!("a serving certificate was issued, valid until {}: {reason}", serving.not_after());
@@ -113,24 +127,29 @@ async fn issue(
     Ok(Outcome { status: Some(status), problem: None, due_at })
 }
 
+/// Reads a Secret of ours. One that somebody else has put in its place is not trusted.
+async fn read(api: &Api<Secret>, owner: &Owner, name: &str) -> Result<Option<Secret>, ReconcileError> {
+    let secret = api.get_opt(name).await?;
+    if secret.as_ref().is_some_and(|secret| owner_text(&secret.metadata) != Some(&owner.to_string())) {
+        return Err(ApplyError::Foreign { kind: "Secret".to_owned(), name: name.to_owned() }.into());
+    }
+    Ok(secret)
+}
+
 async fn store<T>(
     registry: &Registry,
     owner: &Owner,
     context: &Context,
-    name: String,
-    type_: &str,
+    (name, type_, version): (String, &str, Option<String>),
     planned: &Planned<T>,
     data: impl Fn(&T) -> SecretData,
 ) -> Result<(), ReconcileError> {
     if !planned.changed {
         return Ok(());
     }
-    let secret = Secret {
-        metadata: names::owned(registry, name),
-        type_: Some(type_.to_owned()),
-        data: Some(data(&planned.value)),
-        ..Secret::default()
-    };
+    let metadata = ObjectMeta { resource_version: version, ..names::owned(registry, name) };
+    let secret =
+        Secret { metadata, type_: Some(type_.to_owned()), data: Some(data(&planned.value)), ..Secret::default() };
     context.apply.apply(owner, secret).await?;
     Ok(())
 }

@@ -12,6 +12,10 @@ use crate::policy::{CredentialClaims, CredentialSubject};
 
 const PULL_SECRET_ROTATION: u64 = 30 * 86_400;
 
+/// An hour and a century, in seconds.
+const SHORTEST: i64 = 3_600;
+const LONGEST: i64 = 100 * 365 * 86_400;
+
 /// Claims, and when they should be replaced by new ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issued {
@@ -57,7 +61,9 @@ fn issue(
     now: Timestamp,
 ) -> Issued {
     let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-    let period = rotation.filter(|seconds| *seconds > 0).map(|seconds| SignedDuration::from_secs(seconds as i64));
+    // The API server holds it to the same bound; a shorter one would have its Secret written again and again.
+    let seconds = rotation.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX).clamp(SHORTEST, LONGEST));
+    let period = seconds.map(SignedDuration::from_secs);
     // A clock that runs behind the API server's must not issue for a time before the object was there.
     let periods = period.map_or(0, |period| (now.duration_since(created).as_secs() / period.as_secs()).max(0));
     let plus = |count: i64| period.and_then(|period| created.checked_add(period.checked_mul(count as i32)?).ok());
