@@ -94,7 +94,7 @@ impl Server {
 
     /// The generated credential of a robot.
     pub fn login(&self, member: &str, robot: &str) -> Login {
-        let path = self.data.join(format!("credentials/{member}-{robot}/config.json"));
+        let path = self.data.join(format!("credentials/default/{member}/{robot}/config.json"));
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Login::from_docker_config(&text, &self.listen.to_string())
     }
@@ -106,7 +106,7 @@ impl Server {
 
     /// Whether a credential of a robot is there.
     pub fn has_login(&self, member: &str, robot: &str) -> bool {
-        self.data.join(format!("credentials/{member}-{robot}/config.json")).exists()
+        self.data.join(format!("credentials/default/{member}/{robot}/config.json")).exists()
     }
 
     fn log_path(&self) -> PathBuf {
