@@ -43,7 +43,8 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    pub fn verdict(&self) -> Verdict {
+    /// `secret` is the name of the pull secrets.
+    pub fn verdict(&self, secret: &str) -> Verdict {
         let list = |names: &[String]| {
             let more = names.len().saturating_sub(LISTED);
             let listed = names.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
@@ -52,12 +53,12 @@ impl Outcome {
         if !self.refusals.is_empty() {
             return Verdict::no(
                 "SecretRefused",
-                format!("can't write the Secret in namespace {}", list(&self.refusals)),
+                format!("can't write Secret {secret} in namespace {}", list(&self.refusals)),
             );
         }
         if !self.conflicts.is_empty() {
             let message = format!(
-                "a Secret of the name that is not landfast's exists in namespace {}: delete it, or set pullSecrets.secretName",
+                "Secret {secret} exists and is not this Project's in namespace {}: delete it, or set pullSecrets.secretName",
                 list(&self.conflicts)
             );
             return Verdict::no("SecretConflict", message);

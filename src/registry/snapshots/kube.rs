@@ -243,8 +243,8 @@ impl Source {
         let changed = Arc::clone(&self.changed);
         move |change| {
             if let Change::Unreadable(invalid) = change {
-                let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
-                tracing::warn!(?namespace, ?name, error = %invalid.error, "object can't be read and is left out");
+                let (namespace, name) = (invalid.metadata.namespace.as_deref(), invalid.metadata.name.as_deref());
+                tracing::warn!(namespace, name, error = %invalid.error, "object can't be read and is left out");
             }
             changed.notify_one();
         }
