@@ -21,7 +21,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 IMAGE ?= ghcr.io/landfast/landfast:$(VERSION)
 CONTAINER_ENGINE ?= $(shell for engine in docker podman buildah; do $$engine info &>/dev/null && echo $$engine && break; done)
 
-# For `make e2e`: more arguments of the tests, such as a name to choose one.
+# For `make e2e`: names, or parts of them, of the tests to run.
 E2E_ARGS ?=
 
 .PHONY: help run test e2e lint bench crds manifests image tools fmt clean
@@ -36,28 +36,13 @@ run: ## Build, and serve a registry on localhost:5000 (LISTEN) with its data in 
 test: ## Run all tests that need neither a cluster nor programs besides Rust
 	cargo test --locked
 
-# A target of its own besides `test = false` in Cargo.toml, because it needs what is made here: a cluster, and an image
-# of the binary on its nodes. A cluster of one's own (E2E_KUBECONFIG) has to be able to pull E2E_IMAGE.
 e2e: ## Run the end-to-end tests on E2E_KUBECONFIG, or on a cluster made for them (as root; KEEP=1 leaves it up)
-	@if [[ -n "$${E2E_KUBECONFIG:-}" ]]; then \
-	  : "$${E2E_IMAGE:?set it to an image of landfast that the cluster of E2E_KUBECONFIG can pull}"; \
-	  e2e/tools/install kubectl helm; \
-	  PATH="$$(e2e/tools/install --print-bin):$$PATH"; \
-	  export KUBECONFIG="$$E2E_KUBECONFIG" E2E_IMAGE; \
-	else \
-	  cargo build --locked; \
-	  [[ -n "$${KEEP:-}" ]] || trap e2e/cluster/down EXIT; \
-	  e2e/cluster/up; \
-	  . e2e/cluster/env.sh; \
-	  export E2E_IMAGE=landfast.test/landfast:e2e; \
-	  e2e/cluster/landfast-image "$(BINARY)" "$$E2E_CLUSTER_DIR/landfast.tar" "$$E2E_IMAGE"; \
-	  e2e/cluster/load-image "$$E2E_CLUSTER_DIR/landfast.tar"; \
-	fi; \
-	cargo test --locked --test e2e -- $(E2E_ARGS)
+	e2e/run $(E2E_ARGS)
 
 lint: ## Check format, lints, generated files, scripts, and what kustomize and Helm render
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --test e2e -- -D warnings # `test = false` keeps it out of --all-targets
 	@for script in $$(grep -rlI '^#!.*bash' .ci e2e) $$(find e2e -name '*.sh'); do bash -n "$$script"; done
 	@e2e/tools/install kubectl helm
 	PATH="$$(e2e/tools/install --print-bin):$$PATH" cargo test --locked --test crds --test packaging -- --include-ignored

@@ -2,7 +2,7 @@
 # sourced by bash; changes nothing but variables.
 #
 # For tests: KUBECONFIG, PATH (kubectl, helm and ctr of the right versions),
-# E2E_CLUSTER_DIR, E2E_CERTS_D, E2E_NODE_IP, E2E_CONTAINERD.
+# E2E_CLUSTER_DIR, E2E_CERTS_D, E2E_NODE_IP, E2E_CONTAINERD, E2E_AUDIT_LOG.
 # shellcheck disable=SC2034 # used by the scripts that source this
 
 LANDFAST_CACHE=${LANDFAST_CACHE:-$HOME/.cache/landfast}
@@ -17,6 +17,8 @@ E2E_RUN=$E2E_CLUSTER_DIR/run
 # something is not there, and reports an unknown authority instead of "not found".
 E2E_CERTS_D=$E2E_RUN/etc/certs.d
 E2E_CONTAINERD=$E2E_RUN/containerd/containerd.sock
+# One line of JSON for each write of a service account.
+E2E_AUDIT_LOG=$E2E_RUN/log/audit.log
 
 E2E_NODE=node1
 # The node's address sits on a bridge of its own, not on the machine's network
@@ -36,4 +38,4 @@ case :$PATH: in
   *":$E2E_BIN:"*) ;;
   *) PATH=$E2E_BIN:$PATH:/usr/sbin:/sbin ;; # iptables and runc live in sbin
 esac
-export LANDFAST_CACHE KUBECONFIG PATH E2E_BIN E2E_CLUSTER_DIR E2E_CERTS_D E2E_CONTAINERD E2E_NODE E2E_NODE_IP
+export LANDFAST_CACHE KUBECONFIG PATH E2E_BIN E2E_CLUSTER_DIR E2E_CERTS_D E2E_CONTAINERD E2E_AUDIT_LOG E2E_NODE E2E_NODE_IP

@@ -3,7 +3,6 @@
 //! Targets: a decision below 5 µs, a policy of 2,000 Projects and 10,000 Members compiled well within the second in which
 //! a change has to be in force.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
@@ -38,7 +37,7 @@ fn inputs() -> Inputs {
         projects: (0..PROJECTS).map(project).collect(),
         policies: vec![],
         members: (0..MEMBERS).map(member).collect(),
-        namespaces: BTreeMap::new(),
+        namespaces: None,
     }
 }
 

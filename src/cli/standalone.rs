@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use landfast::config::{PolicySource, ServeConfig, StorageConfig};
-use landfast::policy::Role;
 use landfast::registry::snapshots::file::{Loaded, RobotFiles};
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 5000);
@@ -63,7 +62,7 @@ pub fn print_help(config: &ServeConfig, loaded: &Loaded) {
     });
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     println!("landfast serves {scheme}://{host}\n");
-    let pushes = |robot: &&RobotFiles| robot.role >= Role::Developer && robot.project.is_some();
+    let pushes = |robot: &&RobotFiles| robot.pushes && robot.project.is_some();
     match loaded.robots.iter().find(pushes) {
         Some(robot) => print!("{}", lines(&host, scheme, robot)),
         None => println!("No Member has a robot that may push: add one to the manifests."),

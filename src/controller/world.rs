@@ -20,7 +20,7 @@ use super::apply::{MANAGED_BY, OWNER, Owner};
 use crate::api::v1alpha1::{Member, Project, Registry, RepositoryPolicy};
 use crate::policy::compile::{belongs_to, paths_touch};
 use crate::policy::{Inputs, ObjectKey, Problem, Snapshot, compile};
-use crate::watch::{self, Change};
+use crate::watch::{self, Change, Unreadable};
 
 /// What the operator knows.
 pub(super) struct World {
@@ -129,9 +129,14 @@ impl World {
         let mut tasks = JoinSet::new();
         // One line per kind: where it is read, where it is kept, what a change of it means.
         macro_rules! follow {
-            ($writer:expr, $how:ident, $config:expr, |$world:ident, $wake:ident, $change:ident| $react:expr) => {{
+            ($writer:expr, follow, $config:expr, |$world:ident, $wake:ident, $change:ident| $react:expr) => {{
                 let ($world, $wake) = (Arc::clone(&world), wake.clone());
-                tasks.spawn(watch::$how(Api::all(client.clone()), $config, $writer, move |$change| $react));
+                let keep = Unreadable::Keep;
+                tasks.spawn(watch::follow(Api::all(client.clone()), $config, $writer, keep, move |$change| $react));
+            }};
+            ($writer:expr, follow_metadata, $config:expr, |$world:ident, $wake:ident, $change:ident| $react:expr) => {{
+                let ($world, $wake) = (Arc::clone(&world), wake.clone());
+                tasks.spawn(watch::follow_metadata(Api::all(client.clone()), $config, $writer, move |$change| $react));
             }};
         }
         let ours = || watcher::Config::default().labels(&format!("{MANAGED_BY}=landfast"));
@@ -215,7 +220,7 @@ impl World {
             projects: self.projects.state(),
             policies: self.policies.state(),
             members: self.members.state(),
-            namespaces: self.namespaces.state().iter().map(|ns| (ns.name_any(), ns.labels().clone())).collect(),
+            namespaces: Some(self.namespaces.state().iter().map(|ns| (ns.name_any(), ns.labels().clone())).collect()),
         };
         let (snapshot, problems) = compile(&inputs);
         let key_of = |ObjectKey { kind, namespace, name }: ObjectKey| (kind.to_owned(), namespace, name);

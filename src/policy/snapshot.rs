@@ -1,6 +1,6 @@
 //! The compiled policy of one Registry: immutable, shared by every request, replaced whole.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -67,6 +67,8 @@ pub struct RobotGrant {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PullGrant {
     pub grant: Grant,
+    /// Namespaces whose pull secrets count; `None`: that could not be decided, all do.
+    pub namespaces: Option<BTreeSet<String>>,
     pub generation: u32,
 }
 
@@ -138,8 +140,10 @@ impl Snapshot {
                 let robot = self.robots.get(member)?;
                 robot.robots.contains(name).then_some((&robot.grant, robot.generation))?
             }
-            CredentialSubject::PullSecret { project, .. } => {
+            CredentialSubject::PullSecret { project, namespace, .. } => {
                 let pull = self.pull_secrets.get(project)?;
+                let entitled = pull.namespaces.as_ref().is_none_or(|entitled| entitled.contains(namespace));
+                entitled.then_some(())?;
                 (&pull.grant, pull.generation)
             }
         };

@@ -184,7 +184,7 @@ fn samples_are_valid_and_accepted(#[case] yaml: String) {
         projects: sample.projects.clone(),
         policies: sample.policies,
         members: sample.members,
-        namespaces: sample.namespaces,
+        namespaces: Some(sample.namespaces),
     });
     assert_eq!(problems, Vec::new());
     assert_eq!(snapshot.projects.len(), sample.projects.len(), "Projects of the Registry");

@@ -51,7 +51,7 @@ async fn bring_in_place(project: &Project, context: &Context) -> Result<Option<D
             }
             Some(keys) => {
                 let outcome = pull_secrets::bring_in_place(project, registry, &keys, context, now).await?;
-                (outcome.verdict(), outcome)
+                (outcome.verdict(&project.pull_secret_name()), outcome)
             }
         },
     };

@@ -1,6 +1,5 @@
 //! The pull secrets of a Project: where they belong, bringing them there, and taking them away again.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
@@ -18,7 +17,7 @@ use super::super::status::Verdict;
 use super::{owner, service_accounts};
 use crate::api::v1alpha1::{Project, Registry};
 use crate::policy::KeySet;
-use crate::policy::compile::claims;
+use crate::policy::compile::{claims, entitled_namespaces};
 
 /// Namespaces that are written to at a time.
 const CONCURRENCY: usize = 16;
@@ -44,7 +43,8 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    pub fn verdict(&self) -> Verdict {
+    /// `secret` is the name of the pull secrets.
+    pub fn verdict(&self, secret: &str) -> Verdict {
         let list = |names: &[String]| {
             let more = names.len().saturating_sub(LISTED);
             let listed = names.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
@@ -53,12 +53,12 @@ impl Outcome {
         if !self.refusals.is_empty() {
             return Verdict::no(
                 "SecretRefused",
-                format!("can't write the Secret in namespace {}", list(&self.refusals)),
+                format!("can't write Secret {secret} in namespace {}", list(&self.refusals)),
             );
         }
         if !self.conflicts.is_empty() {
             let message = format!(
-                "a Secret of the name that is not landfast's exists in namespace {}: delete it, or set pullSecrets.secretName",
+                "Secret {secret} exists and is not this Project's in namespace {}: delete it, or set pullSecrets.secretName",
                 list(&self.conflicts)
             );
             return Verdict::no("SecretConflict", message);
@@ -88,22 +88,6 @@ impl Outcome {
     }
 }
 
-/// The namespaces that are to have a pull secret, and those that the Project wants but the Registry doesn't allow.
-fn entitled(
-    project: &Project,
-    registry: &Registry,
-    namespaces: &BTreeMap<String, BTreeMap<String, String>>,
-) -> (Vec<String>, Vec<String>) {
-    let settings = project.spec.pull_secrets.clone().unwrap_or_default();
-    let own = project.namespace().unwrap_or_default();
-    let home = registry.namespace().unwrap_or_default();
-    let selected = namespaces.iter().filter(|(name, labels)| settings.namespaces.contains(&own, name, labels));
-    let (allowed, forbidden): (Vec<_>, Vec<_>) =
-        selected.partition(|(name, labels)| registry.spec.pull_secret_namespaces.contains(&home, name, labels));
-    let names = |list: Vec<(&String, _)>| list.into_iter().map(|(name, _)| name.clone()).collect();
-    (names(allowed), names(forbidden))
-}
-
 fn build(
     project: &Project,
     registry: &Registry,
@@ -128,14 +112,13 @@ pub(super) async fn bring_in_place(
     context: &Context,
     now: Timestamp,
 ) -> Result<Outcome, ReconcileError> {
-    let (allowed, forbidden) = entitled(project, registry, &context.world.live_namespaces());
+    let namespaces = context.world.live_namespaces();
+    let (allowed, forbidden) = entitled_namespaces(project, registry, &namespaces);
+    let forbidden = forbidden.into_iter().map(str::to_owned).collect();
     let mut outcome = Outcome { forbidden, explicit: project.spec.pull_secrets.is_some(), ..Outcome::default() };
     let owner = owner(project);
     let settings = project.spec.pull_secrets.clone().unwrap_or_default();
     let name = project.pull_secret_name();
-
-    remove_where(project, context, |namespace, secret| secret != name || !allowed.iter().any(|n| n == namespace))
-        .await?;
 
     let owner = &owner;
     let results = stream::iter(&allowed).map(|namespace| async move {
@@ -165,7 +148,7 @@ pub(super) async fn bring_in_place(
                 let retry = service_accounts::settle(project, context, namespace, &name, accounts, now).await?;
                 outcome.retry_at = [outcome.retry_at, retry].into_iter().flatten().min();
             }
-            Written::Conflict => outcome.conflicts.push(namespace.clone()),
+            Written::Conflict => outcome.conflicts.push((*namespace).to_owned()),
             Written::Refused(message) => outcome.refusals.push(format!("{namespace}: {message}")),
             Written::Gone => {}
         }
@@ -180,7 +163,7 @@ pub(super) async fn bring_in_place(
             || outcome.refusals.iter().any(|refusal| refusal.starts_with(&prefix))
     };
     let unwanted = |namespace: &str, secret: &str| {
-        let is_allowed = allowed.iter().any(|other| other == namespace);
+        let is_allowed = allowed.contains(&namespace);
         !is_allowed || (secret != name && !failed(namespace))
     };
     remove_where(project, context, unwanted).await?;
@@ -244,6 +227,7 @@ async fn remove_where(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn object<K: serde::de::DeserializeOwned>(kind: &str, namespace: &str, spec: &str) -> K {
         let metadata =
@@ -256,12 +240,15 @@ mod tests {
         let labels = |value: &str| BTreeMap::from([("tier".to_owned(), value.to_owned())]);
         let namespaces =
             BTreeMap::from([("hub", labels("x")), ("team", labels("a")), ("other", labels("a")), ("far", labels("b"))]);
-        let namespaces = namespaces.into_iter().map(|(name, labels)| (name.to_owned(), labels)).collect();
+        let namespaces: BTreeMap<_, _> =
+            namespaces.into_iter().map(|(name, labels)| (name.to_owned(), labels)).collect();
         let registry =
             object("Registry", "hub", &format!("{{storage: {{emptyDir: {{}}}}, pullSecretNamespaces: {registry}}}"));
         let project =
             object("Project", "team", &format!("{{registryRef: {{name: x, namespace: hub}}, pullSecrets: {project}}}"));
-        entitled(&project, &registry, &namespaces)
+        let (allowed, forbidden) = entitled_namespaces(&project, &registry, &namespaces);
+        let owned = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect();
+        (owned(allowed), owned(forbidden))
     }
 
     #[test]

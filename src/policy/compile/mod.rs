@@ -25,9 +25,13 @@ pub struct Inputs {
     pub projects: Vec<Arc<Project>>,
     pub policies: Vec<Arc<RepositoryPolicy>>,
     pub members: Vec<Arc<Member>>,
-    /// Labels of the namespaces, by name; needed where a Registry selects namespaces by label.
-    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// Labels of the namespaces, by name. `None` if they can't be read: then no selector selects any, and what a pull
+    /// secret's namespace is entitled to is decided as far as names go.
+    pub namespaces: Option<Namespaces>,
 }
+
+/// Labels of namespaces, by name.
+pub type Namespaces = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Which object a problem is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,7 +85,10 @@ pub fn compile(inputs: &Inputs) -> (Snapshot, Vec<Problem>) {
     };
     for project in projects.accepted.values() {
         snapshot.projects.insert(project.path().to_owned(), project_entry(project));
-        snapshot.pull_secrets.insert(uid(&project.metadata), pull_grant(project));
+        // What is being deleted keeps its path until it is gone, and gives no rights any more.
+        if is_live(&project.metadata) {
+            snapshot.pull_secrets.insert(uid(&project.metadata), pull_grant(inputs, project));
+        }
     }
     for policy in &inputs.policies {
         match find_project(inputs, &projects, "RepositoryPolicy", &policy.metadata, &policy.spec.project_ref.name) {
@@ -94,7 +101,7 @@ pub fn compile(inputs: &Inputs) -> (Snapshot, Vec<Problem>) {
             Lookup::OtherRegistry => {}
         }
     }
-    for member in &inputs.members {
+    for member in inputs.members.iter().filter(|member| is_live(&member.metadata)) {
         match scope_of(inputs, &projects, member) {
             Ok(Some(scope)) => {
                 snapshot.robots.insert(uid(&member.metadata), robot_grant(member, scope));
@@ -130,6 +137,10 @@ fn name(metadata: &Metadata) -> &str {
 
 fn uid(metadata: &Metadata) -> String {
     metadata.uid.clone().unwrap_or_default()
+}
+
+fn is_live(metadata: &Metadata) -> bool {
+    metadata.deletion_timestamp.is_none()
 }
 
 fn object_key(kind: &'static str, metadata: &Metadata) -> ObjectKey {
@@ -216,7 +227,7 @@ fn refuse_project(inputs: &Inputs, project: &Project) -> Option<(Reason, String)
     let registry = &inputs.registry;
     let (own, candidate) = (namespace(&registry.metadata), namespace(&project.metadata));
     let no_labels = BTreeMap::new();
-    let labels = inputs.namespaces.get(candidate).unwrap_or(&no_labels);
+    let labels = inputs.namespaces.as_ref().and_then(|all| all.get(candidate)).unwrap_or(&no_labels);
     if !registry.spec.project_namespaces.contains(own, candidate, labels) {
         let message = format!(
             "Registry {own}/{} takes no Projects from namespace {candidate}: ask for it in its spec.projectNamespaces",
@@ -245,7 +256,26 @@ fn project_entry(project: &Project) -> ProjectEntry {
     }
 }
 
-fn pull_grant(project: &Project) -> PullGrant {
+/// The namespaces that are to have a pull secret, and those that the Project selects but the Registry doesn't allow.
+pub fn entitled_namespaces<'a>(
+    project: &Project,
+    registry: &Registry,
+    namespaces: &'a Namespaces,
+) -> (Vec<&'a str>, Vec<&'a str>) {
+    let settings = project.spec.pull_secrets.clone().unwrap_or_default();
+    let (own, home) = (namespace(&project.metadata), namespace(&registry.metadata));
+    let selected = namespaces.iter().filter(|(name, labels)| settings.namespaces.contains(own, name, labels));
+    let (allowed, forbidden): (Vec<_>, Vec<_>) =
+        selected.partition(|(name, labels)| registry.spec.pull_secret_namespaces.contains(home, name, labels));
+    let names = |list: Vec<(&'a String, _)>| list.into_iter().map(|(name, _)| name.as_str()).collect();
+    (names(allowed), names(forbidden))
+}
+
+fn pull_grant(inputs: &Inputs, project: &Project) -> PullGrant {
+    let namespaces = inputs.namespaces.as_ref().map(|namespaces| {
+        let (allowed, _) = entitled_namespaces(project, &inputs.registry, namespaces);
+        allowed.into_iter().map(str::to_owned).collect()
+    });
     let settings = project.spec.pull_secrets.clone().unwrap_or_default();
     let grant = Grant {
         scope: Scope::Project(project.path().to_owned()),
@@ -254,7 +284,7 @@ fn pull_grant(project: &Project) -> PullGrant {
         repositories: Vec::new(),
         expires_at: None,
     };
-    PullGrant { grant, generation: generation(settings.credential_generation) }
+    PullGrant { grant, namespaces, generation: generation(settings.credential_generation) }
 }
 
 fn policy_rule(policy: &RepositoryPolicy) -> PolicyRule {
@@ -365,10 +395,10 @@ mod tests {
             projects: vec![],
             policies: vec![],
             members: vec![],
-            namespaces: BTreeMap::from([
+            namespaces: Some(BTreeMap::from([
                 ("team".to_owned(), BTreeMap::from([("images".to_owned(), "yes".to_owned())])),
                 ("stranger".to_owned(), BTreeMap::new()),
-            ]),
+            ])),
         }
     }
 
@@ -465,8 +495,41 @@ mod tests {
     }
 
     #[test]
-    fn a_robot_pushes_and_a_pull_secret_pulls() {
+    fn what_is_being_deleted_gives_no_rights() {
         let mut inputs = all();
+        let member = "{projectRef: {name: a}, role: Guest, subjects: [{kind: Robot, name: ci}]}";
+        let mut project: Arc<Project> = object("Project team/a", IN_MAIN);
+        Arc::make_mut(&mut project).metadata.deletion_timestamp = project.metadata.creation_timestamp.clone();
+        let mut going: Arc<Member> = object("Member team/going", member);
+        Arc::make_mut(&mut going).metadata.deletion_timestamp = going.metadata.creation_timestamp.clone();
+        inputs.projects = vec![project];
+        inputs.members = vec![going];
+        let (snapshot, _) = compile(&inputs);
+        assert_eq!((snapshot.projects.len(), snapshot.pull_secrets.len(), snapshot.robots.len()), (1, 0, 0));
+    }
+
+    #[test]
+    fn a_pull_secret_ends_with_the_entitlement_of_its_namespace() {
+        let mut inputs =
+            inputs("{storage: {emptyDir: {}}, projectNamespaces: {from: All}, pullSecretNamespaces: {from: All}}");
+        inputs.projects = vec![object("Project team/a", IN_MAIN)];
+        let pulls = |inputs: &Inputs, from: &str| {
+            let (project, namespace, name) = ("team-a".to_owned(), from.to_owned(), "a".to_owned());
+            let subject = CredentialSubject::PullSecret { project, namespace, name, generation: 0 };
+            let operation = Operation { action: Action::Pull, repository: "a/app".parse().unwrap() };
+            let identity = Identity::Credential(subject);
+            authorize(&compile(inputs).0, &identity, &operation, Timestamp::UNIX_EPOCH) == Decision::Allow
+        };
+        assert!(pulls(&inputs, "team"));
+        assert!(!pulls(&inputs, "stranger"));
+        inputs.namespaces = None;
+        assert!(pulls(&inputs, "team"));
+    }
+
+    #[test]
+    fn a_robot_pushes_and_a_pull_secret_pulls() {
+        let mut inputs =
+            inputs("{storage: {emptyDir: {}}, projectNamespaces: {from: All}, pullSecretNamespaces: {from: All}}");
         inputs.projects = vec![object("Project team/a", IN_MAIN)];
         inputs.members = vec![object(
             "Member team/m",

@@ -17,6 +17,7 @@ use ::kube::api::PartialObjectMeta;
 use ::kube::runtime::reflector::{Store, store};
 use ::kube::runtime::watcher;
 use ::kube::{Api, Client, ResourceExt as _};
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::v1alpha1::{Member, NamespacesFrom, Project, Registry, RepositoryPolicy};
 use crate::policy::{Inputs, KeySet, Problem, compile};
 use crate::registry::auth::Live;
-use crate::watch::{Change, follow, follow_metadata};
+use crate::watch::{Change, Unreadable, follow, follow_metadata};
 
 /// One change often comes with others; a revocation must not wait long.
 const DEBOUNCE: Duration = Duration::from_millis(20);
@@ -48,8 +49,19 @@ struct Objects {
     projects: Store<Project>,
     policies: Store<RepositoryPolicy>,
     members: Store<Member>,
-    /// Only where namespaces are selected by their labels.
+    /// Only where they may be read: not if all Projects come from the Registry's own namespace.
     namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
+}
+
+impl Objects {
+    /// Waits until everything has been read once. The writers live as long as their followers.
+    async fn ready(&self) {
+        let Self { projects, policies, members, namespaces } = self;
+        let _ = tokio::join!(projects.wait_until_ready(), policies.wait_until_ready(), members.wait_until_ready());
+        if let Some(namespaces) = namespaces {
+            let _ = namespaces.wait_until_ready().await;
+        }
+    }
 }
 
 impl Source {
@@ -61,8 +73,14 @@ impl Source {
         let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
         let followers = async {
             tokio::join!(
-                follow(registry_api, named(&self.registry), registry_writer, self.teller()),
-                follow(secret_api, named(&format!("{}-keys", self.registry)), secret_writer, self.teller()),
+                follow(registry_api, named(&self.registry), registry_writer, Unreadable::Keep, self.teller()),
+                follow(
+                    secret_api,
+                    named(&format!("{}-keys", self.registry)),
+                    secret_writer,
+                    Unreadable::Keep,
+                    self.teller()
+                ),
             )
         };
         tokio::select! {
@@ -71,22 +89,41 @@ impl Source {
         }
     }
 
-    /// Starts over when the Registry changes where Projects may come from.
+    /// Follows other namespaces when the Registry changes where Projects may come from. Until they have been read the
+    /// old ones stay followed: a revocation there counts all the while.
     async fn publish_for_ever(&self, registries: &Store<Registry>, secrets: &Store<Secret>) {
         // The writers live as long as this future.
         let _ = tokio::join!(registries.wait_until_ready(), secrets.wait_until_ready());
+        let mut from = self.first_registry(registries).await.spec.project_namespaces.from;
+        let (mut objects, followers) = self.objects(from);
+        let mut followers: BoxFuture<'_, ()> = Box::pin(followers);
         loop {
-            let Some(registry) = registries.state().into_iter().next() else {
-                tracing::warn!(registry = self.registry, "Registry is not there (yet)");
-                self.changed.notified().await;
-                continue;
+            let wanted = tokio::select! {
+                () = &mut followers => return,
+                wanted = self.publish_while(from, registries, secrets, &objects) => wanted,
             };
-            let from = registry.spec.project_namespaces.from;
-            let (objects, followers) = self.objects(from);
-            tokio::select! {
-                () = followers => {}
-                () = self.publish_while(from, registries, secrets, &objects) => {}
+            let (next, next_followers) = self.objects(wanted);
+            let mut next_followers: BoxFuture<'_, ()> = Box::pin(next_followers);
+            let read = tokio::select! {
+                () = &mut followers => return,
+                () = &mut next_followers => return,
+                () = next.ready() => true,
+                _ = self.publish_while(wanted, registries, secrets, &objects) => false,
+            };
+            if read {
+                (from, objects, followers) = (wanted, next, next_followers);
             }
+        }
+    }
+
+    async fn first_registry(&self, registries: &Store<Registry>) -> Arc<Registry> {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(registry) = registries.state().into_iter().next() {
+                return registry;
+            }
+            tracing::warn!(registry = self.registry, "Registry is not there (yet)");
+            changed.await;
         }
     }
 
@@ -98,7 +135,7 @@ impl Source {
         let every = watcher::Config::default;
         let client = || self.client.clone();
         let here = from == NamespacesFrom::Same;
-        let selected = from == NamespacesFrom::Selector;
+        let selected = !here;
         macro_rules! api {
             () => {
                 if here { Api::namespaced(client(), &self.namespace) } else { Api::all(client()) }
@@ -107,9 +144,10 @@ impl Source {
         let followers = {
             let namespace_follower = follow_metadata(Api::all(client()), every(), namespace_writer, self.teller());
             let others = (
-                follow(api!(), every(), project_writer, self.teller()),
-                follow(api!(), every(), policy_writer, self.teller()),
-                follow(api!(), every(), member_writer, self.teller()),
+                follow(api!(), every(), project_writer, Unreadable::Keep, self.teller()),
+                follow(api!(), every(), policy_writer, Unreadable::Keep, self.teller()),
+                // What gives rights gives none while it can't be read.
+                follow(api!(), every(), member_writer, Unreadable::Forget, self.teller()),
             );
             async move {
                 let namespaces = async {
@@ -126,25 +164,23 @@ impl Source {
         (Objects { projects, policies, members, namespaces }, followers)
     }
 
+    /// Publishes after each change, until the Registry wants Projects from elsewhere than `from`: from where.
     async fn publish_while(
         &self,
         from: NamespacesFrom,
         registries: &Store<Registry>,
         secrets: &Store<Secret>,
         objects: &Objects,
-    ) {
-        let Objects { projects, policies, members, namespaces } = objects;
-        let _ = tokio::join!(projects.wait_until_ready(), policies.wait_until_ready(), members.wait_until_ready());
-        if let Some(namespaces) = namespaces {
-            let _ = namespaces.wait_until_ready().await;
-        }
+    ) -> NamespacesFrom {
+        objects.ready().await;
         let mut keys: Option<(Option<String>, Arc<KeySet>)> = None;
         loop {
             // Registered before the state is read, so that no change falls between.
             let changed = self.changed.notified();
             if let Some(registry) = registries.state().into_iter().next() {
-                if registry.spec.project_namespaces.from != from {
-                    return;
+                let wanted = registry.spec.project_namespaces.from;
+                if wanted != from {
+                    return wanted;
                 }
                 keys = self.read_keys(secrets, keys);
                 match &keys {
@@ -180,8 +216,8 @@ impl Source {
 
     fn publish(&self, registry: Arc<Registry>, objects: &Objects, keys: Arc<KeySet>) {
         let labels = |namespace: &Arc<PartialObjectMeta<Namespace>>| (namespace.name_any(), namespace.labels().clone());
-        let namespaces: BTreeMap<_, _> =
-            objects.namespaces.iter().flat_map(|store| store.state()).map(|namespace| labels(&namespace)).collect();
+        let namespaces =
+            objects.namespaces.as_ref().map(|store| store.state().iter().map(labels).collect::<BTreeMap<_, _>>());
         let inputs = Inputs {
             registry,
             projects: objects.projects.state(),
@@ -207,8 +243,8 @@ impl Source {
         let changed = Arc::clone(&self.changed);
         move |change| {
             if let Change::Unreadable(invalid) = change {
-                let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
-                tracing::warn!(?namespace, ?name, error = %invalid.error, "object can't be read and is left out");
+                let (namespace, name) = (invalid.metadata.namespace.as_deref(), invalid.metadata.name.as_deref());
+                tracing::warn!(namespace, name, error = %invalid.error, "object can't be read and is left out");
             }
             changed.notify_one();
         }

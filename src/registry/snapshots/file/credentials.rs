@@ -4,13 +4,15 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::FileError;
+use crate::api::v1alpha1::{Project, Role};
 use crate::policy::compile::claims;
-use crate::policy::{Inputs, KeySet, Role, SigningKey, docker_config_json};
+use crate::policy::{Inputs, KeySet, SigningKey, docker_config_json};
 
 /// Where the credential of a robot lies.
 #[derive(Clone, Debug)]
@@ -18,8 +20,8 @@ pub struct RobotFiles {
     pub member: String,
     pub robot: String,
     pub username: String,
-    /// Whether it may push, and below which path.
-    pub role: Role,
+    pub pushes: bool,
+    /// Path of its Project; none for a member of the whole Registry.
     pub project: Option<String>,
     /// A folder with `config.json` (the form of a docker configuration), `username` and `password`.
     pub folder: PathBuf,
@@ -68,7 +70,8 @@ pub(super) fn write(
             let username = issued.claims.subject.username();
             let sign_error = |error| FileError::State { path: all.clone(), source: io::Error::other(error) };
             let password = issued.claims.sign(keys).map_err(sign_error)?;
-            let folder = all.join(format!("{}-{}", member.name_any(), robot.name));
+            let namespace = member.namespace().unwrap_or_default();
+            let folder = all.join(namespace).join(member.name_any()).join(&robot.name);
             make_folder(&folder)?;
             let hosts = hosts.iter().chain(&inputs.registry.spec.hostnames).map(String::as_str);
             let config = docker_config_json(hosts, &username, &password);
@@ -76,27 +79,34 @@ pub(super) fn write(
                 write_private(&folder.join(name), content.as_bytes())?;
             }
             let project = member.spec.project_ref.as_ref().and_then(|reference| {
-                let named = |project: &&std::sync::Arc<crate::api::v1alpha1::Project>| {
+                let named = |project: &&Arc<Project>| {
                     project.name_any() == reference.name && project.namespace() == member.namespace()
                 };
                 inputs.projects.iter().find(named).map(|project| project.path().to_owned())
             });
-            let role = match member.spec.role {
-                crate::api::v1alpha1::Role::Guest => Role::Guest,
-                crate::api::v1alpha1::Role::Developer => Role::Developer,
-                crate::api::v1alpha1::Role::Admin => Role::Admin,
-            };
+            let pushes = member.spec.role >= Role::Developer;
             let (member, robot) = (member.name_any(), robot.name.clone());
-            written.push(RobotFiles { member, robot, username, role, project, folder });
+            written.push(RobotFiles { member, robot, username, pushes, project, folder });
         }
     }
-    for entry in fs::read_dir(&all).map_err(state(&all))? {
-        let path = entry.map_err(state(&all))?.path();
-        if path.is_dir() && !written.iter().any(|robot| robot.folder == path) {
+    remove_others(&all, &written)?;
+    Ok(written)
+}
+
+/// Removes the folders of robots that are no more.
+fn remove_others(folder: &Path, written: &[RobotFiles]) -> Result<(), FileError> {
+    for entry in fs::read_dir(folder).map_err(state(folder))? {
+        let path = entry.map_err(state(folder))?.path();
+        if !path.is_dir() || written.iter().any(|robot| robot.folder == path) {
+            continue;
+        }
+        if written.iter().any(|robot| robot.folder.starts_with(&path)) {
+            remove_others(&path, written)?;
+        } else {
             fs::remove_dir_all(&path).map_err(state(&path))?;
         }
     }
-    Ok(written)
+    Ok(())
 }
 
 fn make_folder(path: &Path) -> Result<(), FileError> {

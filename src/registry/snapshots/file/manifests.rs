@@ -1,6 +1,5 @@
 //! Reading a folder of manifests.
 
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -82,7 +81,13 @@ pub fn read(directory: &Path) -> Result<Inputs, ManifestsError> {
                 "Registry" => add(take(document, &mut registries, Registry::validate_cel))?,
                 "Project" => add(take(document, &mut projects, Project::validate_cel))?,
                 "RepositoryPolicy" => add(take(document, &mut policies, RepositoryPolicy::validate_cel))?,
-                "Member" => add(take(document, &mut members, Member::validate_cel))?,
+                "Member" => {
+                    add(take(document, &mut members, Member::validate_cel))?;
+                    let robots = members.last().into_iter().flat_map(|member: &Arc<Member>| member.robots());
+                    if let Some(robot) = robots.map(|robot| &robot.name).find(|name| !is_name(name)) {
+                        add(Err(format!("{robot:?} is no name of a robot: use lower-case letters, digits and '-'")))?;
+                    }
+                }
                 _ => add(Err(format!("is no kind of {GROUP}; use Registry, Project, RepositoryPolicy or Member")))?,
             }
         }
@@ -91,7 +96,7 @@ pub fn read(directory: &Path) -> Result<Inputs, ManifestsError> {
     let (Some(registry), 1) = (registries.pop(), count) else {
         return Err(ManifestsError::Registries { directory: directory.to_owned(), count });
     };
-    Ok(Inputs { registry, projects, policies, members, namespaces: BTreeMap::new() })
+    Ok(Inputs { registry, projects, policies, members, namespaces: None })
 }
 
 /// Makes an object of a document as the API server would: namespace and UID set, rules checked.
@@ -113,6 +118,11 @@ where
     let metadata = object.meta_mut();
     let name = metadata.name.clone().filter(|name| !name.is_empty()).ok_or("metadata.name is missing")?;
     let namespace = metadata.namespace.get_or_insert_with(|| "default".to_owned()).clone();
+    for name in [&name, &namespace] {
+        if !is_name(name) {
+            return Err(format!("{name:?} is no name: use lower-case letters, digits, '-' and '.'"));
+        }
+    }
     // Stable, so that a credential outlives a restart; the same object written again is the same object.
     metadata.uid = Some(format!("{}/{namespace}/{name}", K::kind(&())));
     if list.iter().any(|other| other.meta().uid == object.meta().uid) {
@@ -121,6 +131,15 @@ where
     validate(&object).map_err(|error| format!("{namespace}/{name}: {error}"))?;
     list.push(Arc::new(object));
     Ok(())
+}
+
+/// A DNS subdomain (RFC 1123), as the API server demands of names. They become names of folders here.
+fn is_name(text: &str) -> bool {
+    let label = |label: &str| {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !label.is_empty() && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
 }
 
 /// Collects the paths of fields that were given and not read. A typo must not loosen a policy.
@@ -191,6 +210,7 @@ mod tests {
     #[case::not_yaml(&[("a.yaml", "a: [")], "a.yaml is not valid YAML")]
     #[case::unknown_kind(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1\nkind: Regsitry\n")], "Regsitry: is no kind")]
     #[case::rule(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1\nkind: Registry\nmetadata: {name: r}\nspec: {storage: {}}\n")], "exactly one of")]
+    #[case::path_as_name(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1\nkind: Registry\nmetadata: {name: ../x}\nspec: {storage: {emptyDir: {}}}\n")], "is no name")]
     #[case::typo(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1
 kind: Registry
 metadata: {name: r}

@@ -1,7 +1,7 @@
 //! The policy of a Registry from a folder of manifests, for `serve` without a cluster.
 //!
 //! # Flow
-//! The folder is looked at once a second. When something in it has changed all of it is read, validated with the rules of
+//! The folder is looked at twice a second. When something in it has changed all of it is read, validated with the rules of
 //! the CRDs, compiled and published, and the credentials of robots are written next to the data.
 //!
 //! # Guarantees
@@ -11,7 +11,7 @@ mod credentials;
 mod manifests;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub use self::manifests::{ManifestsError, read};
 use crate::policy::{Inputs, KeyError, KeySet, Problem, compile};
 use crate::registry::auth::Live;
 
-const INTERVAL: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_millis(500);
 /// Credentials that end are replaced in time, and those of an expired Member go.
 const REISSUE: Duration = Duration::from_secs(60);
 
@@ -48,6 +48,8 @@ pub struct FileSource {
     hosts: Vec<String>,
     keys: Arc<KeySet>,
     live: Arc<Live>,
+    /// Of the folder before it was read for the first time.
+    fingerprint: u64,
 }
 
 /// What was put in force.
@@ -60,7 +62,8 @@ impl FileSource {
     /// Makes the signing key if there is none yet.
     pub fn open(directory: PathBuf, state: PathBuf, hosts: Vec<String>, live: Arc<Live>) -> Result<Self, FileError> {
         let keys = Arc::new(credentials::open_keys(&state)?);
-        Ok(Self { directory, state, hosts, keys, live })
+        let fingerprint = manifests::fingerprint(&directory);
+        Ok(Self { directory, state, hosts, keys, live, fingerprint })
     }
 
     /// Reads the folder and puts its policy in force.
@@ -71,36 +74,35 @@ impl FileSource {
         if !problems.is_empty() {
             return Err(FileError::Policy(problems));
         }
-        let robots = credentials::write(&self.state, &inputs, &self.hosts, &self.keys, Timestamp::now())?;
         if self.live.current().is_none_or(|published| *published.snapshot != snapshot) {
             let (projects, robots) = (snapshot.projects.len(), snapshot.robots.len());
             tracing::info!(projects, robots, "policy in force");
             self.live.publish(Arc::new(snapshot), Arc::clone(&self.keys));
         }
+        // After the policy is in force: a full disk must not hold up a revocation.
+        let robots = credentials::write(&self.state, &inputs, &self.hosts, &self.keys, Timestamp::now())?;
         Ok(Loaded { inputs, robots })
     }
 
     /// Follows the folder until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         let source = Arc::new(self);
-        let mut seen = manifests::fingerprint(&source.directory);
+        let mut read = source.fingerprint;
+        let mut seen = read;
         let mut since = tokio::time::Instant::now();
         while shutdown.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
             let found = manifests::fingerprint(&source.directory);
-            if found == seen && since.elapsed() < REISSUE {
+            // A file that is being written is left alone until it looks the same twice.
+            let settled = std::mem::replace(&mut seen, found) == found;
+            if !settled || (found == read && since.elapsed() < REISSUE) {
                 continue;
             }
-            (seen, since) = (found, tokio::time::Instant::now());
+            (read, since) = (found, tokio::time::Instant::now());
             let reader = Arc::clone(&source);
             let result = tokio::task::spawn_blocking(move || reader.load()).await;
             if let Ok(Err(error)) = result {
                 tracing::error!(%error, "manifests can't be used, the policy stays as it was");
             }
         }
-    }
-
-    /// Where the credentials lie.
-    pub fn state(&self) -> &Path {
-        &self.state
     }
 }
