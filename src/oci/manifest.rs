@@ -2,9 +2,14 @@
 //!
 //! The bytes received are what is stored and served; nothing here is ever serialised again.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::{Digest, MediaType};
+
+/// Most bytes of annotations of a manifest that has a subject.
+const MAX_REFERRER_ANNOTATIONS: usize = 64 * 1024;
 
 /// A reference to content: media type, digest, and size in bytes (image-spec, "Content Descriptors").
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -46,7 +51,7 @@ pub struct Manifest {
     /// What this manifest is about, if it is a referrer. It need not exist.
     pub subject: Option<Descriptor>,
     pub artifact_type: Option<String>,
-    pub annotations: Option<serde_json::Map<String, serde_json::Value>>,
+    pub annotations: Option<BTreeMap<String, String>>,
 }
 
 /// Why a body is not a manifest that the registry takes.
@@ -60,6 +65,8 @@ pub enum ManifestError {
     SchemaVersion,
     #[error("manifest mediaType {inside:?} differs from the Content-Type {outside:?}")]
     MediaTypeMismatch { inside: String, outside: String },
+    #[error("annotations of a manifest with a subject may have {MAX_REFERRER_ANNOTATIONS} bytes together")]
+    Annotations,
     #[error("an image manifest needs config and layers, an index needs manifests, and none has both")]
     Shape,
 }
@@ -67,14 +74,14 @@ pub enum ManifestError {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Raw {
-    schema_version: Option<serde_json::Value>,
+    schema_version: Option<u64>,
     media_type: Option<String>,
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
     manifests: Option<Vec<Descriptor>>,
     subject: Option<Descriptor>,
     artifact_type: Option<String>,
-    annotations: Option<serde_json::Map<String, serde_json::Value>>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 impl Manifest {
@@ -89,11 +96,16 @@ impl Manifest {
             other => return Err(ManifestError::UnsupportedMediaType(other.to_owned())),
         };
         let raw: Raw = serde_json::from_slice(content)?;
-        if raw.schema_version.as_ref().and_then(serde_json::Value::as_u64) != Some(2) {
+        if raw.schema_version != Some(2) {
             return Err(ManifestError::SchemaVersion);
         }
         if let Some(inside) = raw.media_type.filter(|inside| inside != outside.as_str()) {
             return Err(ManifestError::MediaTypeMismatch { inside, outside: outside.to_string() });
+        }
+        // They are part of each listing of the subject's referrers.
+        let annotations = raw.annotations.iter().flatten().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        if raw.subject.is_some() && annotations > MAX_REFERRER_ANNOTATIONS {
+            return Err(ManifestError::Annotations);
         }
         let kind = match (is_index, raw.config, raw.layers, raw.manifests) {
             (false, Some(config), Some(layers), None) => ManifestKind::Image { config, layers },
@@ -161,6 +173,9 @@ mod tests {
     #[case::index_as_image(r#"{"schemaVersion":2,"manifests":[]}"#)]
     #[case::both(r#"{"schemaVersion":2,"config":{"digest":"DIGEST","size":1},"layers":[],"manifests":[]}"#)]
     #[case::bad_digest(r#"{"schemaVersion":2,"config":{"digest":"sha256:x","size":1},"layers":[]}"#)]
+    #[case::annotation_that_is_no_text(
+        r#"{"schemaVersion":2,"config":{"digest":"DIGEST","size":1},"layers":[],"annotations":{"a":[0]}}"#
+    )]
     #[case::negative_size(r#"{"schemaVersion":2,"config":{"digest":"DIGEST","size":-1},"layers":[]}"#)]
     #[case::other_media_type(
         r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","config":{"digest":"DIGEST","size":1},"layers":[]}"#
@@ -174,6 +189,21 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let content = format!(r#"{{"schemaVersion":2,"annotations":{{"a":{deep}}}}}"#);
         assert!(matches!(parse(MediaType::OCI_MANIFEST, &content), Err(ManifestError::Json(_))));
+    }
+
+    #[test]
+    fn bounds_the_annotations_of_a_referrer() {
+        let manifest = |size: usize, subject: &str| {
+            let text = "a".repeat(size);
+            parse(
+                MediaType::OCI_INDEX,
+                &format!(r#"{{"schemaVersion":2,"manifests":[],{subject}"annotations":{{"k":"{text}"}}}}"#),
+            )
+        };
+        let subject = r#""subject":{"mediaType":"a/b","digest":"DIGEST","size":1},"#;
+        assert!(matches!(manifest(70_000, subject), Err(ManifestError::Annotations)));
+        assert!(manifest(60_000, subject).is_ok());
+        assert!(manifest(70_000, "").is_ok());
     }
 
     #[test]

@@ -73,12 +73,14 @@ impl Content {
             subject: subject.clone(),
             pushed: pushed.clone(),
         };
-        self.put_record(&keys::manifest(repository, &digest), &record).await?;
+        // Listings first, then the record that makes the manifest visible: a client that finds it after a crash pushes it
+        // no second time, so nothing about it may be missing by then.
         if let Some(subject) = &subject {
             let descriptor = ReferrerDescriptor::new(&manifest, &digest, size);
             self.put_record(&keys::referrer(repository, subject, &digest), &descriptor).await?;
         }
         self.add_to_catalogue(repository).await?;
+        self.put_record(&keys::manifest(repository, &digest), &record).await?;
         if let Some(tag) = tag {
             self.put_record(&keys::tag(repository, &tag), &TagRecord { digest, pushed }).await?;
         }
@@ -160,7 +162,12 @@ impl Content {
     async fn check_references(&self, repository: &RepositoryName, manifest: &Manifest) -> Result<(), ContentError> {
         let blobs = manifest.blobs().map(|blob| (keys::blob_link(repository, &blob.digest), &blob.digest));
         let children = manifest.manifests().iter();
-        let children = children.map(|child| (keys::manifest(repository, &child.digest), &child.digest));
+        // BuildKit's cache is an index of layers: what is no manifest by its media type is a blob.
+        let children = children.map(|child| {
+            let is_blob = !child.media_type.is_empty() && !MediaType::MANIFESTS.contains(&child.media_type.as_str());
+            let key = if is_blob { keys::blob_link } else { keys::manifest };
+            (key(repository, &child.digest), &child.digest)
+        });
         let mut seen = HashSet::new();
         let wanted: Vec<(Key, Digest)> = blobs
             .chain(children)

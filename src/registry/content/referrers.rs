@@ -1,5 +1,7 @@
 //! Referrers: the manifests that name another as their subject (distribution-spec, "Listing Referrers").
 
+use std::collections::BTreeMap;
+
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +20,7 @@ pub struct ReferrerDescriptor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub annotations: Option<serde_json::Map<String, serde_json::Value>>,
+    pub annotations: Option<BTreeMap<String, String>>,
 }
 
 impl ReferrerDescriptor {
@@ -49,7 +51,12 @@ impl Content {
         subject: &Digest,
     ) -> Result<Vec<ReferrerDescriptor>, ContentError> {
         let entries = self.list_all(&keys::referrers(repository, subject), None).await?;
-        let read = |entry: Key| async move { self.read_record(&entry).await };
+        let read = |entry: Key| async move {
+            let Some(descriptor) = self.read_record::<ReferrerDescriptor>(&entry).await? else { return Ok(None) };
+            // The entry is written before the manifest: after a crash it may stand for nothing.
+            let exists = self.exists(&keys::manifest(repository, &descriptor.digest)).await?;
+            Ok(exists.then_some(descriptor))
+        };
         let records = futures::stream::iter(entries).map(read).buffered(CONCURRENT_READS);
         // Those that are gone were deleted since they were listed.
         records.try_filter_map(|record| async move { Ok(record) }).try_collect().await

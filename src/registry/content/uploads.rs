@@ -49,8 +49,16 @@ impl Content {
                 content.check_session(&repository, &id).await?;
                 let offset = content.staged_len(&id).await?;
                 check_offset(at, offset)?;
-                let filled = content.fill(&id, offset, &mut Body::new(stream), Algorithm::Sha256).await?;
-                content.set_aside(&id, filled).await
+                let filled = content.fill(&id, offset, &mut Body::new(stream), Algorithm::Sha256).await;
+                let length = match filled {
+                    Ok(filled) => content.set_aside(&id, filled).await,
+                    Err(error) => Err(error),
+                };
+                if matches!(length, Err(ContentError::Storage(StorageError::OutOfSpace))) {
+                    // What is there of it takes room from others, and can't be completed without more of it.
+                    content.forget_session(&id).await;
+                }
+                length
             }
             .boxed()
         })
@@ -78,7 +86,10 @@ impl Content {
                 check_offset(at, offset)?;
                 match content.complete(&id, offset, Body::new(stream), &digest).await {
                     Ok(()) => tokio::join!(content.link_blob(&repository, &digest), content.forget_session(&id)).0,
-                    Err(error @ ContentError::DigestMismatch { .. }) => {
+                    // Without room the content can't be completed, and what is there of it takes room from others.
+                    Err(
+                        error @ (ContentError::DigestMismatch { .. } | ContentError::Storage(StorageError::OutOfSpace)),
+                    ) => {
                         content.forget_session(&id).await;
                         Err(error)
                     }

@@ -1,5 +1,6 @@
 //! The server's certificate, read again when its files change.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub enum TlsError {
 pub struct CertificateFiles {
     files: TlsFiles,
     current: Arc<Resolver>,
+    /// What was read first: a change from then on counts, also one before somebody looks again.
+    first: Pem,
 }
 
 #[derive(Debug)]
@@ -51,18 +54,26 @@ impl ResolvesServerCert for Resolver {
     }
 }
 
-/// The files' content. Not `Debug`: one of them is a key.
-#[derive(PartialEq, Eq)]
+/// The files' content.
+#[derive(Clone, PartialEq, Eq)]
 struct Pem {
     certificate: Vec<u8>,
     key: Vec<u8>,
 }
 
+/// One of them is a key.
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pem")
+    }
+}
+
 impl CertificateFiles {
     /// Reads the files for the first time.
     pub async fn load(files: TlsFiles) -> Result<Self, TlsError> {
-        let key = parse(&files, &read(&files).await?)?;
-        Ok(Self { files, current: Arc::new(Resolver(ArcSwap::from_pointee(key))) })
+        let first = read(&files).await?;
+        let key = parse(&files, &first)?;
+        Ok(Self { files, current: Arc::new(Resolver(ArcSwap::from_pointee(key))), first })
     }
 
     /// What a TLS server is configured with. It follows the files as long as [`watch`](Self::watch) runs.
@@ -81,7 +92,7 @@ impl CertificateFiles {
     /// It compares their content: a Secret's files are links that are swapped, which neither a watch of the file
     /// system nor a time stamp shows reliably.
     pub async fn watch(&self, interval: Duration, shutdown: CancellationToken) {
-        let mut seen = read(&self.files).await.ok();
+        let mut seen = Some(self.first.clone());
         while shutdown.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
             let found = match read(&self.files).await {
                 Ok(found) => found,

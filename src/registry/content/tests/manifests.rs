@@ -69,6 +69,18 @@ over_each_store! {
         content.put_manifest(&app, index(&[&child])).await.unwrap();
     }
 
+    async fn an_index_may_list_blobs_as_buildkits_cache_does(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        let layer = push_blob(content, &app, b"layer").await;
+        let index = |digest: &Digest| {
+            let child = serde_json::json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest, "size": 5});
+            new_manifest(MediaType::OCI_INDEX, &serde_json::json!({"schemaVersion": 2, "manifests": [child]}), None)
+        };
+        content.put_manifest(&app, index(&layer)).await.unwrap();
+        let absent = content.put_manifest(&app, index(&Digest::sha256(b"absent"))).await;
+        assert!(matches!(absent, Err(ContentError::ManifestBlobUnknown(_))), "{absent:?}");
+    }
+
     async fn a_manifest_under_a_wrong_digest_is_refused(fixture) {
         let (content, app) = (&fixture.content, repository("app"));
         let config = push_blob(content, &app, b"config").await;

@@ -160,7 +160,9 @@ pub fn image(name: &str, config: &Digest, subject: Option<&Digest>, tag: Option<
 }
 
 pub fn index(children: &[&Digest]) -> NewManifest {
-    let children: Vec<_> = children.iter().map(|child| descriptor(child)).collect();
+    let child =
+        |digest: &&Digest| serde_json::json!({"mediaType": MediaType::OCI_MANIFEST, "digest": digest, "size": 1});
+    let children: Vec<_> = children.iter().map(child).collect();
     new_manifest(MediaType::OCI_INDEX, &serde_json::json!({"schemaVersion": 2, "manifests": children}), None)
 }
 

@@ -24,7 +24,7 @@ pub(super) fn durable_len(root: &Root, id: &StageId) -> Result<u64, StorageError
     let length = len(&file)?;
     // What a writer left behind without finishing may be in the page cache only, also after a restart.
     if !lock(&root.synced).contains(id) {
-        file.sync_data().map_err(StorageError::io("sync a file"))?;
+        sync(root, id, &file)?;
     }
     Ok(length)
 }
@@ -126,7 +126,7 @@ impl StageWriter for Writer {
     async fn finish(mut self: Box<Self>) -> Result<u64, StorageError> {
         let open = self.take()?;
         blocking(move || {
-            open.file.sync_data().map_err(StorageError::io("sync a file"))?;
+            sync(&open.turn.root, &open.turn.id, &open.file)?;
             lock(&open.turn.root.synced).insert(open.turn.id);
             len(&open.file)
         })
@@ -140,9 +140,19 @@ impl StageWriter for Writer {
     }
 }
 
+/// Makes what was written durable. If that fails the staged file goes: the kernel forgets about pages that it could not
+/// write, so that a second try would succeed and prove nothing.
+fn sync(root: &Root, id: &StageId, file: &File) -> Result<(), StorageError> {
+    file.sync_data().map_err(|error| {
+        // Best effort: if this fails too, the digest check of what can be read back is all that is left.
+        let _ = fs::remove_file(root.stage(id));
+        StorageError::io("sync a file")(error)
+    })
+}
+
 fn publish(Open { file, turn }: &Open, key: &Key) -> Result<(), StorageError> {
     let path = turn.root.stage(&turn.id);
-    file.sync_data().map_err(StorageError::io("sync a file"))?;
+    sync(&turn.root, &turn.id, file)?;
     match write::place(&turn.root, key, &path, file, &Condition::IfAbsent) {
         Ok(_) => Ok(()),
         Err(StorageError::PreconditionFailed(_)) => fs::remove_file(&path).map_err(StorageError::io("remove a file")),
