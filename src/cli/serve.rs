@@ -95,7 +95,6 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     tokio::spawn(remove_abandoned_uploads(content.clone(), shutdown.clone()));
 
     let app = App::new(content, live, HttpMetrics::register(&metrics));
-    tracing::info!(address = %config.listen, tls = tls.is_some(), "serving");
     let drain = Duration::from_secs(config.drain_seconds);
     http::serve(listener, tls, http::router(app), shutdown.clone(), drain).await?;
     // An error of the server ends the rest too.
