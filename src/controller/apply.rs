@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 
 use super::FIELD_MANAGER;
 use super::metrics::ControllerMetrics;
-use super::world::{Child, World, owner_text};
+use super::world::{Child, World};
 use crate::api::v1alpha1::{Member, Project, Registry};
 
 /// The label of everything that we make.
@@ -46,10 +46,33 @@ pub(super) enum Owner {
     Member(ObjectRef<Member>),
 }
 
+impl From<&Registry> for Owner {
+    fn from(registry: &Registry) -> Self {
+        Owner::Registry(ObjectRef::from_obj(registry))
+    }
+}
+
+impl From<&Project> for Owner {
+    fn from(project: &Project) -> Self {
+        Owner::Project(ObjectRef::from_obj(project))
+    }
+}
+
+impl From<&Member> for Owner {
+    fn from(member: &Member) -> Self {
+        Owner::Member(ObjectRef::from_obj(member))
+    }
+}
+
 impl Owner {
+    /// Whether the annotation of an object names this owner.
+    pub fn owns(&self, metadata: &ObjectMeta) -> bool {
+        Self::of(metadata).as_ref() == Some(self)
+    }
+
     /// What the annotation of a child says.
     pub fn of(metadata: &ObjectMeta) -> Option<Self> {
-        let mut parts = owner_text(metadata)?.splitn(3, '/');
+        let mut parts = metadata.annotations.as_ref()?.get(OWNER)?.splitn(3, '/');
         let (kind, namespace, name) = (parts.next()?, parts.next()?, parts.next()?);
         match kind {
             "Registry" => Some(Owner::Registry(ObjectRef::new(name).within(namespace))),
@@ -158,7 +181,7 @@ impl Applier {
             // What does not carry our label is not in the world; it may still be in the way.
             None => api.get_metadata_opt(&name).await.map_err(failed)?.map(|object| object.metadata),
         };
-        if existing.is_some_and(|existing| owner_text(&existing) != Some(&owner.to_string())) {
+        if existing.is_some_and(|existing| !owner.owns(&existing)) {
             return Err(ApplyError::Foreign { kind: K::kind(&()).into_owned(), name });
         }
         wanted.meta_mut().managed_fields = None;
@@ -209,7 +232,7 @@ impl Applier {
         K: Child + Located + Clone + Debug + DeserializeOwned,
     {
         let failed = |source| ApplyError::Api { kind: K::kind(&()).into_owned(), name: name.to_owned(), source };
-        if owner_text(&observed) != Some(&owner.to_string()) || observed.deletion_timestamp.is_some() {
+        if !owner.owns(&observed) || observed.deletion_timestamp.is_some() {
             return Ok(());
         }
         let preconditions = Preconditions { uid: observed.uid, resource_version: None };

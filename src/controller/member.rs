@@ -135,7 +135,7 @@ async fn bring_in_place(
     context: &Context,
     now: Timestamp,
 ) -> Result<Outcome, ReconcileError> {
-    let owner = Owner::Member(ObjectRef::from_obj(member));
+    let owner = Owner::from(member);
     let mut outcome = Outcome::default();
     for robot in member.robots() {
         let Some(issued) = claims::robot(registry, member, robot, now) else { continue };
@@ -173,11 +173,11 @@ async fn bring_in_place(
 
 /// Deletes the Secrets of robots that are no longer listed.
 async fn remove_unwanted(member: &Member, context: &Context, outcome: &Outcome) -> Result<(), ReconcileError> {
-    let owner = Owner::Member(ObjectRef::from_obj(member));
+    let owner = Owner::from(member);
     for secret in context.world.children.secrets.state() {
         let name = secret.name_any();
         let wanted = outcome.robots.iter().any(|robot| robot.secret_name == name);
-        let ours = Owner::of(&secret.metadata).as_ref() == Some(&owner) && secret.namespace() == member.namespace();
+        let ours = owner.owns(&secret.metadata) && secret.namespace() == member.namespace();
         if ours && !wanted {
             context.apply.delete::<Secret>(&owner, secret.namespace().as_deref(), &name).await?;
         }

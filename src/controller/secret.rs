@@ -6,13 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 
 use super::apply::Owner;
 use super::context::{Context, ReconcileError};
 use super::registry::build::names;
-use super::world::{Child as _, owner_text};
+use super::world::Child as _;
 use crate::api::v1alpha1::Registry;
 use crate::policy::{CredentialClaims, CredentialError, KeySet, docker_config_json};
 
@@ -30,9 +29,9 @@ impl KeyCache {
     /// The keys of a Registry, or `None` if they are not there yet or can't be read: its own reconcile takes care.
     pub async fn get(&self, context: &Context, registry: &Registry) -> Result<Option<Arc<KeySet>>, ReconcileError> {
         let (namespace, name) = (registry.namespace().unwrap_or_default(), names::keys_secret(registry));
-        let owner = Owner::Registry(ObjectRef::from_obj(registry)).to_string();
+        let owner = Owner::from(registry);
         let observed = Secret::observed(&context.world, Some(&namespace), &name);
-        let Some(observed) = observed.filter(|observed| owner_text(observed) == Some(&owner)) else { return Ok(None) };
+        let Some(observed) = observed.filter(|observed| owner.owns(observed)) else { return Ok(None) };
         let uid = observed.uid.clone().unwrap_or_default();
         if let Some((version, keys)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&uid)
             && *version == observed.resource_version

@@ -16,7 +16,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use super::apply::{MANAGED_BY, OWNER, Owner};
+use super::apply::{MANAGED_BY, Owner};
 use crate::api::v1alpha1::{Member, Project, Registry, RepositoryPolicy};
 use crate::policy::compile::{belongs_to, paths_touch};
 use crate::policy::{Inputs, ObjectKey, Problem, Snapshot, compile};
@@ -444,8 +444,3 @@ child!(Role, |world| world.children.roles);
 child!(RoleBinding, |world| world.children.role_bindings);
 child!(ClusterRoleBinding, |world| world.children.cluster_role_bindings);
 child!(ServiceAccount, |world| world.all_service_accounts);
-
-/// Which object of ours this one was made for, as its annotation says.
-pub(super) fn owner_text(metadata: &ObjectMeta) -> Option<&str> {
-    metadata.annotations.as_ref()?.get(OWNER).map(String::as_str)
-}

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use kube::runtime::reflector::ObjectRef;
 
-use super::apply::Owner;
 use super::context::{Context, ReconcileError};
 use super::finalizer;
 use super::registry::build::names;
@@ -30,10 +28,6 @@ pub(super) async fn reconcile(
     let work = |project: Arc<Project>| async move { bring_in_place(&project, context).await };
     let cleanup = |project: Arc<Project>| async move { pull_secrets::clean_up(&project, context).await };
     finalizer::under(FINALIZER, project, context, work, cleanup).await
-}
-
-pub(super) fn owner(project: &Project) -> Owner {
-    Owner::Project(ObjectRef::from_obj(project))
 }
 
 async fn bring_in_place(project: &Project, context: &Context) -> Result<Option<Duration>, ReconcileError> {

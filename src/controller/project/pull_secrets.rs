@@ -1,5 +1,6 @@
 //! The pull secrets of a Project: where they belong, bringing them there, and taking them away again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
@@ -14,7 +15,7 @@ use super::super::apply::{ApplyError, MANAGED_BY, Owner, is_final};
 use super::super::context::{Context, ReconcileError};
 use super::super::secret::{Target, credential};
 use super::super::status::Verdict;
-use super::{owner, service_accounts};
+use super::service_accounts;
 use crate::api::v1alpha1::{Project, Registry};
 use crate::policy::KeySet;
 use crate::policy::compile::{claims, entitled_namespaces};
@@ -32,9 +33,9 @@ pub(super) struct Outcome {
     /// Selected by the Project, but not allowed by the Registry.
     forbidden: Vec<String>,
     /// Where a Secret that is not ours has the name.
-    conflicts: Vec<String>,
+    conflicts: BTreeSet<String>,
     /// Where the API server refuses the Secret, and why.
-    refusals: Vec<String>,
+    refusals: BTreeMap<String, String>,
     /// When a credential is to be replaced.
     renew_at: Option<Timestamp>,
     /// When a ServiceAccount may be written again that somebody keeps stripping.
@@ -45,34 +46,34 @@ pub(super) struct Outcome {
 impl Outcome {
     /// `secret` is the name of the pull secrets.
     pub fn verdict(&self, secret: &str) -> Verdict {
-        let list = |names: &[String]| {
-            let more = names.len().saturating_sub(LISTED);
-            let listed = names.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
-            if more == 0 { listed } else { format!("{listed} and {more} more") }
-        };
         if !self.refusals.is_empty() {
             return Verdict::no(
                 "SecretRefused",
-                format!("can't write Secret {secret} in namespace {}", list(&self.refusals)),
+                format!(
+                    "can't write Secret {secret} in namespace {}",
+                    list(self.refusals.iter().map(|(namespace, message)| format!("{namespace}: {message}")))
+                ),
             );
         }
         if !self.conflicts.is_empty() {
             let message = format!(
                 "Secret {secret} exists and is not this Project's in namespace {}: delete it, or set pullSecrets.secretName",
-                list(&self.conflicts)
+                list(self.conflicts.iter().cloned())
             );
             return Verdict::no("SecretConflict", message);
         }
         if self.explicit && self.namespaces == 0 && !self.forbidden.is_empty() {
             let message = format!(
                 "the Registry's pullSecretNamespaces doesn't allow namespace {}: ask for it there, or leave pullSecrets out",
-                list(&self.forbidden)
+                list(self.forbidden.iter().cloned())
             );
             return Verdict::no("PullSecretsNotAllowed", message);
         }
         if self.explicit && !self.forbidden.is_empty() {
-            let message =
-                format!("not allowed by the Registry's pullSecretNamespaces and left out: {}", list(&self.forbidden));
+            let message = format!(
+                "not allowed by the Registry's pullSecretNamespaces and left out: {}",
+                list(self.forbidden.iter().cloned())
+            );
             return Verdict::yes("PullSecretsInPlace", message);
         }
         Verdict::yes("PullSecretsInPlace", "")
@@ -86,6 +87,13 @@ impl Outcome {
         let second_look = (!self.conflicts.is_empty() || !self.refusals.is_empty()).then_some(SECOND_LOOK);
         [due.map(|due| due.max(Duration::from_secs(1))), second_look].into_iter().flatten().min()
     }
+}
+
+/// The first few, and how many more.
+fn list(texts: impl ExactSizeIterator<Item = String>) -> String {
+    let more = texts.len().saturating_sub(LISTED);
+    let listed = texts.take(LISTED).collect::<Vec<_>>().join(", ");
+    if more == 0 { listed } else { format!("{listed} and {more} more") }
 }
 
 fn build(
@@ -116,7 +124,7 @@ pub(super) async fn bring_in_place(
     let (allowed, forbidden) = entitled_namespaces(project, registry, &namespaces);
     let forbidden = forbidden.into_iter().map(str::to_owned).collect();
     let mut outcome = Outcome { forbidden, explicit: project.spec.pull_secrets.is_some(), ..Outcome::default() };
-    let owner = owner(project);
+    let owner = Owner::from(project);
     let settings = project.spec.pull_secrets.clone().unwrap_or_default();
     let name = project.pull_secret_name();
 
@@ -148,20 +156,14 @@ pub(super) async fn bring_in_place(
                 let retry = service_accounts::settle(project, context, namespace, &name, accounts, now).await?;
                 outcome.retry_at = [outcome.retry_at, retry].into_iter().flatten().min();
             }
-            Written::Conflict => outcome.conflicts.push((*namespace).to_owned()),
-            Written::Refused(message) => outcome.refusals.push(format!("{namespace}: {message}")),
+            Written::Conflict => drop(outcome.conflicts.insert((*namespace).to_owned())),
+            Written::Refused(message) => drop(outcome.refusals.insert((*namespace).to_owned(), message)),
             Written::Gone => {}
         }
     }
-    outcome.refusals.sort();
-    outcome.conflicts.sort();
     // What is not wanted any more goes last, and where the new one could not be written the old one stays: no pod is to
     // find neither.
-    let failed = |namespace: &str| {
-        let prefix = format!("{namespace}: ");
-        outcome.conflicts.iter().any(|other| other == namespace)
-            || outcome.refusals.iter().any(|refusal| refusal.starts_with(&prefix))
-    };
+    let failed = |namespace: &str| outcome.conflicts.contains(namespace) || outcome.refusals.contains_key(namespace);
     let unwanted = |namespace: &str, secret: &str| {
         let is_allowed = allowed.contains(&namespace);
         !is_allowed || (secret != name && !failed(namespace))
@@ -184,10 +186,10 @@ fn is_going(status: &kube::core::Status) -> bool {
 
 /// The last chance to take away all pull secrets of a Project: it doesn't rely on what the watch has told so far.
 pub(super) async fn clean_up(project: &Project, context: &Context) -> Result<(), ReconcileError> {
-    let owner = owner(project);
+    let owner = Owner::from(project);
     let ours = ListParams::default().labels(&format!("{MANAGED_BY}=landfast"));
     let secrets = Api::<Secret>::all(context.client.clone()).list_metadata(&ours).await?;
-    for secret in secrets.items.iter().filter(|secret| Owner::of(&secret.metadata).as_ref() == Some(&owner)) {
+    for secret in secrets.items.iter().filter(|secret| owner.owns(&secret.metadata)) {
         let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
         match service_accounts::settle(project, context, &namespace, &name, &[], Timestamp::now()).await {
             // A policy there forbids it; a dangling reference is better than a Project that can't be deleted.
@@ -211,10 +213,10 @@ async fn remove_where(
     context: &Context,
     unwanted: impl Fn(&str, &str) -> bool,
 ) -> Result<(), ReconcileError> {
-    let owner = owner(project);
+    let owner = Owner::from(project);
     for secret in context.world.children.secrets.state() {
         let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
-        if Owner::of(&secret.metadata).as_ref() != Some(&owner) || !unwanted(&namespace, &name) {
+        if !owner.owns(&secret.metadata) || !unwanted(&namespace, &name) {
             continue;
         }
         // The reference first: a ServiceAccount that names a missing Secret makes every pod warn.
@@ -227,7 +229,6 @@ async fn remove_where(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     fn object<K: serde::de::DeserializeOwned>(kind: &str, namespace: &str, spec: &str) -> K {
         let metadata =

@@ -12,7 +12,7 @@ use super::super::apply::{ApplyError, MANAGED_BY, OWNER, Owner};
 use super::super::context::{Context, ReconcileError};
 use super::super::secret::read_keys;
 use super::super::status::Verdict;
-use super::super::world::{Child as _, owner_text};
+use super::super::world::Child as _;
 use super::build::names;
 use crate::api::v1alpha1::Registry;
 use crate::policy::{KeySet, SigningKey};
@@ -26,7 +26,7 @@ pub(super) async fn ensure(
 ) -> Result<Option<Verdict>, ReconcileError> {
     let (namespace, name) = (names::namespace(registry), names::keys_secret(registry));
     if let Some(observed) = Secret::observed(&context.world, Some(&namespace), &name)
-        && owner_text(&observed) == Some(&owner.to_string())
+        && owner.owns(&observed)
     {
         let usable = context.keys.get(context, registry).await?.is_some();
         return Ok((!usable).then(|| unusable(&name)));
@@ -67,7 +67,7 @@ async fn take_up(
     context: &Context,
 ) -> Result<Option<Verdict>, ReconcileError> {
     let Some(secret) = api.get_opt(name).await? else { return Ok(None) };
-    if owner_text(&secret.metadata) != Some(&owner.to_string()) {
+    if !owner.owns(&secret.metadata) {
         return Err(ApplyError::Foreign { kind: "Secret".to_owned(), name: name.to_owned() }.into());
     }
     if secret.labels().get(MANAGED_BY).map(String::as_str) != Some("landfast") {

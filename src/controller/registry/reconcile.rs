@@ -35,12 +35,8 @@ pub(in super::super) async fn reconcile(
     finalizer::under(FINALIZER, registry, context, work, cleanup).await
 }
 
-fn owner(registry: &Registry) -> Owner {
-    Owner::Registry(ObjectRef::from_obj(registry))
-}
-
 async fn clean_up(registry: &Registry, context: &Context) -> Result<(), ReconcileError> {
-    let owner = owner(registry);
+    let owner = Owner::from(registry);
     let binding = names::policy_cluster_role_binding(registry);
     context.apply.delete_surely::<ClusterRoleBinding>(&owner, None, &binding).await?;
     // Only the claim that this very spec has made: one that was brought stays, and so does one that an earlier
@@ -92,7 +88,7 @@ fn explain(error: ApplyError) -> Result<Verdict, ReconcileError> {
 }
 
 async fn apply_all(registry: &Registry, context: &Context, now: Timestamp) -> Result<Outcome, ReconcileError> {
-    let owner = owner(registry);
+    let owner = Owner::from(registry);
     let namespace = Some(names::namespace(registry));
     let namespace = namespace.as_deref();
     let apply = &context.apply;

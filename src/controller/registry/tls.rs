@@ -9,7 +9,6 @@ use kube::runtime::events::EventType;
 use super::super::apply::{ApplyError, Owner};
 use super::super::context::{Context, ReconcileError};
 use super::super::status::{self, Verdict};
-use super::super::world::owner_text;
 use super::build::names;
 use super::certificates::{Authority, Planned, SecretData, Serving, inspect, wanted_names};
 use crate::api::v1alpha1::{Registry, TlsStatus};
@@ -130,7 +129,7 @@ async fn issue(
 /// Reads a Secret of ours. One that somebody else has put in its place is not trusted.
 async fn read(api: &Api<Secret>, owner: &Owner, name: &str) -> Result<Option<Secret>, ReconcileError> {
     let secret = api.get_opt(name).await?;
-    if secret.as_ref().is_some_and(|secret| owner_text(&secret.metadata) != Some(&owner.to_string())) {
+    if secret.as_ref().is_some_and(|secret| !owner.owns(&secret.metadata)) {
         return Err(ApplyError::Foreign { kind: "Secret".to_owned(), name: name.to_owned() }.into());
     }
     Ok(secret)
