@@ -131,6 +131,11 @@ impl KeySet {
         &self.current
     }
 
+    /// The keys whose signatures count: the current one first.
+    pub fn trusted(&self) -> impl Iterator<Item = &SigningKey> {
+        std::iter::once(&self.current).chain(&self.previous)
+    }
+
     /// Signs any claims, as a token of the kind `typ`.
     pub fn sign<T: Serialize>(&self, typ: &str, claims: &T) -> Result<String, CredentialError> {
         let header =
@@ -144,10 +149,8 @@ impl KeySet {
         if header.typ.as_deref() != Some(typ) {
             return Err(CredentialError::WrongType);
         }
-        let key = std::iter::once(&self.current)
-            .chain(&self.previous)
-            .find(|key| Some(&*key.id) == header.kid.as_deref())
-            .ok_or(CredentialError::UnknownKey)?;
+        let key =
+            self.trusted().find(|key| Some(&*key.id) == header.kid.as_deref()).ok_or(CredentialError::UnknownKey)?;
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.validate_exp = false;
         validation.validate_aud = false;

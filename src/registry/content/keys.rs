@@ -9,7 +9,6 @@
 //!   tags/<tag>                                    JSON: digest, who pushed it and when
 //!   referrers/<algorithm>-<hex of the subject>/
 //!     <algorithm>-<hex>                           JSON: the referrer's descriptor
-//! uploads/<id>                                    JSON: the repository of an upload session; its content is staged
 //! ```
 //!
 //! Each listing that the registry offers is one prefix, already in the order in which it is offered:
@@ -24,10 +23,7 @@
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::registry::storage::{Key, Prefix};
 
-use super::UploadId;
-
 const CATALOGUE: &str = "catalogue/";
-const UPLOADS: &str = "uploads/";
 
 pub fn blob(digest: &Digest) -> Key {
     let (algorithm, hex) = (digest.algorithm().name(), digest.hex());
@@ -94,19 +90,6 @@ pub fn referrers(repository: &RepositoryName, subject: &Digest) -> Prefix {
 
 pub fn referrer(repository: &RepositoryName, subject: &Digest, digest: &Digest) -> Key {
     key(below(repository, &format!("referrers/{}/{}", encode_digest(subject), encode_digest(digest))))
-}
-
-pub fn uploads() -> Prefix {
-    prefix(UPLOADS.to_owned())
-}
-
-pub fn upload(id: &UploadId) -> Key {
-    key(format!("{UPLOADS}{id}"))
-}
-
-/// The upload session that a key is about.
-pub fn upload_of(key: &Key) -> Option<UploadId> {
-    key.name().parse().ok()
 }
 
 fn below(repository: &RepositoryName, rest: &str) -> String {

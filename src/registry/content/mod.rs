@@ -52,7 +52,9 @@ use crate::registry::storage::{Condition, DeleteCondition, Entry, Key, ObjectSto
 
 /// Uploads whose hash is kept between requests. One that is forgotten is read again when it is finished.
 const MAX_HASHERS: u64 = 8192;
-const HASHER_IDLE: Duration = Duration::from_secs(60 * 60);
+/// Ended uploads that are told from those that have received nothing yet.
+const MAX_ENDED: u64 = 64 * 1024;
+const UPLOAD_IDLE: Duration = Duration::from_secs(60 * 60);
 /// Enough that repositories seldom wait for each other.
 const REPOSITORY_LOCKS: usize = 64;
 /// Small objects that one request reads at the same time.
@@ -66,6 +68,7 @@ pub struct Content {
     store: Arc<dyn ObjectStore>,
     /// The hash of what an upload holds, and the length for which it is right.
     hashers: Cache<UploadId, (Hasher, u64)>,
+    ended: Cache<UploadId, ()>,
     turns: Turns,
     /// Shared by pushes of manifests to a repository, taken alone by deletions: a tag that is being pushed must not
     /// come to point to a manifest that is being deleted.
@@ -76,7 +79,8 @@ impl Content {
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
         Self {
             store,
-            hashers: Cache::builder().max_capacity(MAX_HASHERS).time_to_idle(HASHER_IDLE).build(),
+            hashers: Cache::builder().max_capacity(MAX_HASHERS).time_to_idle(UPLOAD_IDLE).build(),
+            ended: Cache::builder().max_capacity(MAX_ENDED).time_to_idle(UPLOAD_IDLE).build(),
             turns: Turns::default(),
             repository_locks: Arc::new(std::array::from_fn(|_| RwLock::default())),
         }

@@ -25,6 +25,7 @@ pub mod server;
 mod tags;
 pub mod tls;
 mod tokens;
+mod upload_ids;
 mod uploads;
 
 use std::sync::Arc;

@@ -7,10 +7,10 @@
 use http::Method;
 
 use super::percent::{self, DecodeError};
+use super::upload_ids::SealedUpload;
 use crate::oci::{Digest, DigestError, NameError, Reference, RepositoryName, Tag};
 use crate::policy::{Action, Operation};
 use crate::registry::auth::{TokenRequest, TokenRequestError};
-use crate::registry::content::UploadId;
 
 /// Entries of a listing, if the client doesn't say how many it wants, and the most that it gets.
 pub const MAX_PAGE: usize = 10_000;
@@ -29,10 +29,10 @@ pub enum Route {
     BlobHead { repository: RepositoryName, digest: Digest },
     BlobDelete { repository: RepositoryName, digest: Digest },
     UploadStart { repository: RepositoryName, mount: Option<Mount>, digest: Option<Digest> },
-    UploadStatus { repository: RepositoryName, id: UploadId },
-    UploadPatch { repository: RepositoryName, id: UploadId },
-    UploadPut { repository: RepositoryName, id: UploadId, digest: Digest },
-    UploadCancel { repository: RepositoryName, id: UploadId },
+    UploadStatus { repository: RepositoryName, id: SealedUpload },
+    UploadPatch { repository: RepositoryName, id: SealedUpload },
+    UploadPut { repository: RepositoryName, id: SealedUpload, digest: Digest },
+    UploadCancel { repository: RepositoryName, id: SealedUpload },
     Referrers { repository: RepositoryName, digest: Digest, artifact_type: Option<String> },
     TokenGet(TokenRequest),
     TokenPost,
@@ -311,7 +311,7 @@ pub fn manifest_location(repository: &RepositoryName, digest: &Digest) -> String
     format!("/v2/{repository}/manifests/{digest}")
 }
 
-pub fn upload_location(repository: &RepositoryName, id: &UploadId) -> String {
+pub fn upload_location(repository: &RepositoryName, id: &SealedUpload) -> String {
     format!("/v2/{repository}/blobs/uploads/{id}")
 }
 
@@ -331,7 +331,7 @@ mod tests {
     use rstest::rstest;
 
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    const ID: &str = "00000000-0000-4000-8000-000000000000";
+    const ID: &str = "00000000-0000-4000-8000-000000000000.AAAAAAAAAAAAAAAAAAAAAA";
 
     fn parse(method: &str, target: &str) -> Result<Route, RouteError> {
         let target = target.replace("DIGEST", EMPTY).replace("ID", ID);

@@ -11,6 +11,7 @@ use super::error::RequestError;
 use super::range::Chunk;
 use super::respond::{DOCKER_UPLOAD_UUID, about, received_range};
 use super::route::{Mount, blob_location, upload_location};
+use super::upload_ids::SealedUpload;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::content::{ContentError, UploadId};
 
@@ -34,54 +35,58 @@ pub async fn start(
         content.put_blob(repository, &digest, body.boxed()).await?;
         return created(repository, &digest);
     }
-    let id = content.start_upload(repository).await?;
-    progress(StatusCode::ACCEPTED, repository, &id, 0)
+    let upload = SealedUpload::new(&permitted.published.keys, repository, UploadId::random());
+    progress(StatusCode::ACCEPTED, repository, &upload, 0)
 }
 
 pub async fn status(
     permitted: &Permitted<'_>,
     repository: &RepositoryName,
-    id: &UploadId,
+    upload: &SealedUpload,
 ) -> Result<Response<Body>, RequestError> {
-    let received = permitted.shared.app.content.upload_status(repository, id).await?;
-    progress(StatusCode::NO_CONTENT, repository, id, received)
+    let id = open(permitted, repository, upload)?;
+    let received = permitted.shared.app.content.upload_status(&id).await?;
+    progress(StatusCode::NO_CONTENT, repository, upload, received)
 }
 
 pub async fn append(
     permitted: &Permitted<'_>,
     repository: &RepositoryName,
-    id: &UploadId,
+    upload: &SealedUpload,
     body: RequestBody,
 ) -> Result<Response<Body>, RequestError> {
+    let id = open(permitted, repository, upload)?;
     let Chunk { at, length } = Chunk::of(permitted.headers)?;
     let _in_flight = permitted.shared.app.metrics.upload();
     let stream = body.expecting(length).boxed();
-    let received = permitted.shared.app.content.append_upload(repository, id, at, stream).await;
-    let received = received.map_err(|error| tell_where_to_go_on(error, repository, id))?;
-    progress(StatusCode::ACCEPTED, repository, id, received)
+    let received = permitted.shared.app.content.append_upload(&id, at, stream).await;
+    let received = received.map_err(|error| tell_where_to_go_on(error, repository, upload))?;
+    progress(StatusCode::ACCEPTED, repository, upload, received)
 }
 
 pub async fn finish(
     permitted: &Permitted<'_>,
     repository: &RepositoryName,
-    id: &UploadId,
+    upload: &SealedUpload,
     digest: &Digest,
     body: RequestBody,
 ) -> Result<Response<Body>, RequestError> {
+    let id = open(permitted, repository, upload)?;
     let Chunk { at, length } = Chunk::of(permitted.headers)?;
     let _in_flight = permitted.shared.app.metrics.upload();
     let stream = body.expecting(length).boxed();
-    let finished = permitted.shared.app.content.finish_upload(repository, id, at, stream, digest).await;
-    finished.map_err(|error| tell_where_to_go_on(error, repository, id))?;
+    let finished = permitted.shared.app.content.finish_upload(repository, &id, at, stream, digest).await;
+    finished.map_err(|error| tell_where_to_go_on(error, repository, upload))?;
     created(repository, digest)
 }
 
 pub async fn cancel(
     permitted: &Permitted<'_>,
     repository: &RepositoryName,
-    id: &UploadId,
+    upload: &SealedUpload,
 ) -> Result<Response<Body>, RequestError> {
-    permitted.shared.app.content.cancel_upload(repository, id).await?;
+    let id = open(permitted, repository, upload)?;
+    permitted.shared.app.content.cancel_upload(&id).await?;
     Ok(Response::builder().status(StatusCode::NO_CONTENT).body(Body::empty())?)
 }
 
@@ -93,23 +98,34 @@ fn created(repository: &RepositoryName, digest: &Digest) -> Result<Response<Body
 fn progress(
     status: StatusCode,
     repository: &RepositoryName,
-    id: &UploadId,
+    upload: &SealedUpload,
     received: u64,
 ) -> Result<Response<Body>, RequestError> {
     let response = Response::builder()
         .status(status)
-        .header(LOCATION, upload_location(repository, id))
+        .header(LOCATION, upload_location(repository, upload))
         .header(RANGE, received_range(received))
-        .header(DOCKER_UPLOAD_UUID, id.to_string());
+        .header(DOCKER_UPLOAD_UUID, upload.id().to_string());
     // A 204 has no Content-Length (RFC 9110, section 8.6).
     let response = if status == StatusCode::NO_CONTENT { response } else { response.header(CONTENT_LENGTH, 0) };
     Ok(response.body(Body::empty())?)
 }
 
-fn tell_where_to_go_on(error: ContentError, repository: &RepositoryName, id: &UploadId) -> RequestError {
+/// A session that was made for another repository, or by nobody, is as unknown as one that has ended.
+fn open(
+    permitted: &Permitted<'_>,
+    repository: &RepositoryName,
+    upload: &SealedUpload,
+) -> Result<UploadId, RequestError> {
+    let id = upload.open(&permitted.published.keys, repository);
+    id.ok_or(RequestError::Content(ContentError::UploadUnknown))
+}
+
+fn tell_where_to_go_on(error: ContentError, repository: &RepositoryName, upload: &SealedUpload) -> RequestError {
     match error {
         ContentError::OffsetMismatch { expected } => {
-            RequestError::OutOfOrder { received: expected, location: upload_location(repository, id), id: *id }
+            let location = upload_location(repository, upload);
+            RequestError::OutOfOrder { received: expected, location, id: upload.id() }
         }
         other => other.into(),
     }

@@ -21,23 +21,23 @@ fn an_upload_goes_on_after_the_process_died_in_the_middle_of_a_chunk() {
     let (start, id_cell) = (1_200_000, std::sync::OnceLock::new());
     in_a_process_that_dies(async {
         let content = Content::new(reopen(&path).await);
-        let id = content.start_upload(&app).await.unwrap();
+        let id = UploadId::random();
         id_cell.set(id).unwrap();
-        content.append_upload(&app, &id, None, body(&blob[..300_000])).await.unwrap();
+        content.append_upload(&id, None, body(&blob[..300_000])).await.unwrap();
         // A client that is never done.
         let chunk = body(&blob[300_000..start]).chain(futures::stream::pending()).boxed();
         tokio::spawn({
-            let (content, app) = (content.clone(), app.clone());
-            async move { content.append_upload(&app, &id, None, chunk).await }
+            let content = content.clone();
+            async move { content.append_upload(&id, None, chunk).await }
         });
-        while content.upload_status(&app, &id).await.unwrap() < start as u64 {
+        while content.upload_status(&id).await.unwrap() < start as u64 {
             tokio::task::yield_now().await;
         }
     });
     in_a_new_process(async {
         let id = *id_cell.get().unwrap();
         let content = Content::new(reopen(&path).await);
-        let offset = content.upload_status(&app, &id).await.unwrap();
+        let offset = content.upload_status(&id).await.unwrap();
         assert_eq!(offset, start as u64);
         let digest = Digest::sha256(&blob);
         content.finish_upload(&app, &id, Some(offset), body(&blob[start..]), &digest).await.unwrap();
@@ -52,8 +52,8 @@ fn a_wrong_digest_is_noticed_after_a_restart() {
     let app = repository("app");
     let id = in_a_new_process(async {
         let content = Content::new(reopen(&path).await);
-        let id = content.start_upload(&app).await.unwrap();
-        content.append_upload(&app, &id, None, body(b"content")).await.unwrap();
+        let id = UploadId::random();
+        content.append_upload(&id, None, body(b"content")).await.unwrap();
         id
     });
     in_a_new_process(async {
