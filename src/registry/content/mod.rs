@@ -18,6 +18,7 @@ mod blobs;
 mod body;
 mod catalogue;
 mod error;
+mod hot;
 pub mod keys;
 mod manifests;
 mod records;
@@ -42,16 +43,19 @@ use tracing::Instrument;
 
 pub use self::blobs::{Blob, BlobBody};
 pub use self::error::ContentError;
-pub use self::manifests::{ManifestStat, NewManifest, StoredManifest};
+use self::hot::Hot;
+pub use self::manifests::{NewManifest, StoredManifest};
 pub use self::referrers::ReferrerDescriptor;
 use self::sessions::Turns;
 pub use self::sessions::UploadId;
 use crate::oci::{Hasher, RepositoryName};
 pub use crate::registry::storage::{BodyStream, ByteRange};
-use crate::registry::storage::{Condition, DeleteCondition, Entry, Key, ObjectStore, Prefix, StorageError};
+use crate::registry::storage::{Condition, DeleteCondition, Entry, Key, ObjectStore, Prefix, Put, StorageError};
 
 /// Uploads whose hash is kept between requests. One that is forgotten is read again when it is finished.
 const MAX_HASHERS: u64 = 8192;
+/// Bytes of manifests that are kept in memory, if nothing else is said.
+const MANIFEST_CACHE: u64 = 16 * 1024 * 1024;
 /// Ended uploads that are told from those that have received nothing yet.
 const MAX_ENDED: u64 = 64 * 1024;
 const UPLOAD_IDLE: Duration = Duration::from_secs(60 * 60);
@@ -69,6 +73,7 @@ pub struct Content {
     /// The hash of what an upload holds, and the length for which it is right.
     hashers: Cache<UploadId, (Hasher, u64)>,
     ended: Cache<UploadId, ()>,
+    hot: Hot,
     turns: Turns,
     /// Shared by pushes of manifests to a repository, taken alone by deletions: a tag that is being pushed must not
     /// come to point to a manifest that is being deleted.
@@ -77,7 +82,13 @@ pub struct Content {
 
 impl Content {
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
+        Self::with_cache(store, MANIFEST_CACHE)
+    }
+
+    /// With so many bytes of manifests in memory.
+    pub fn with_cache(store: Arc<dyn ObjectStore>, manifest_bytes: u64) -> Self {
         Self {
+            hot: Hot::new(manifest_bytes),
             store,
             hashers: Cache::builder().max_capacity(MAX_HASHERS).time_to_idle(UPLOAD_IDLE).build(),
             ended: Cache::builder().max_capacity(MAX_ENDED).time_to_idle(UPLOAD_IDLE).build(),
@@ -87,8 +98,7 @@ impl Content {
     }
 
     fn repository_lock(&self, repository: &RepositoryName) -> &RwLock<()> {
-        let sum = repository.as_str().bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-        &self.repository_locks[sum % REPOSITORY_LOCKS]
+        &self.repository_locks[stripe(repository, REPOSITORY_LOCKS)]
     }
 
     /// Does `work` to its end even if the caller goes away, so that a lost connection leaves nothing behind.
@@ -117,24 +127,9 @@ impl Content {
         Ok(!self.store.list(prefix, None, 1, false).await?.entries.is_empty())
     }
 
-    /// Writes an object whose content is given by its key.
-    async fn put_if_absent(&self, key: &Key, content: bytes::Bytes) -> Result<(), ContentError> {
-        match self.store.put(key, content, Condition::IfAbsent).await {
-            Ok(_) | Err(StorageError::PreconditionFailed(_)) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Removes an object, and says whether there was one.
     async fn remove(&self, key: &Key) -> Result<bool, ContentError> {
         found(self.store.delete(key, DeleteCondition::Always).await).map(|removed| removed.is_some())
-    }
-
-    async fn put_record(&self, key: &Key, record: &impl Serialize) -> Result<(), ContentError> {
-        let corrupt = |source| ContentError::Corrupt { key: key.clone(), source };
-        let content = serde_json::to_vec(record).map_err(corrupt)?;
-        self.store.put(key, content.into(), Condition::Always).await?;
-        Ok(())
     }
 
     async fn read_record<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, ContentError> {
@@ -181,6 +176,21 @@ impl Content {
             }
         }
     }
+}
+
+/// Which of `count` parts a repository falls into.
+fn stripe(repository: &RepositoryName, count: usize) -> usize {
+    repository.as_str().bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % count
+}
+
+/// An object whose content is given by its key.
+fn absent(key: Key, content: bytes::Bytes) -> Put {
+    Put { key, content, condition: Condition::IfAbsent }
+}
+
+fn record(key: Key, record: &impl Serialize) -> Result<Put, ContentError> {
+    let content = serde_json::to_vec(record).map_err(|source| ContentError::Corrupt { key: key.clone(), source })?;
+    Ok(Put { key, content: content.into(), condition: Condition::Always })
 }
 
 /// Turns "not found" from an error into nothing.

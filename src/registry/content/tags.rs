@@ -1,10 +1,11 @@
 //! Tags: one object each, so that two pushes at once can't lose one.
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 
+use super::hot::Change;
 use super::records::TagRecord;
 use super::{CONCURRENT_READS, Content, ContentError, keys};
-use crate::oci::{Digest, RepositoryName, Tag};
+use crate::oci::{Digest, Reference, RepositoryName, Tag};
 use crate::registry::storage::Key;
 
 impl Content {
@@ -36,10 +37,18 @@ impl Content {
 
     /// Errors: [`ManifestUnknown`](ContentError::ManifestUnknown) if there is no such tag.
     pub async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<(), ContentError> {
-        match self.remove(&keys::tag(repository, tag)).await? {
-            true => Ok(()),
-            false => Err(ContentError::ManifestUnknown),
-        }
+        let (repository, tag) = (repository.clone(), tag.clone());
+        self.detached(|content| {
+            async move {
+                let _change = content.hot.change(&repository, vec![Reference::Tag(tag.clone())]);
+                match content.remove(&keys::tag(&repository, &tag)).await? {
+                    true => Ok(()),
+                    false => Err(ContentError::ManifestUnknown),
+                }
+            }
+            .boxed()
+        })
+        .await
     }
 
     pub(super) async fn tagged_digest(
@@ -56,8 +65,10 @@ impl Content {
         &self,
         repository: &RepositoryName,
         digest: &Digest,
+        change: &mut Change,
     ) -> Result<(), ContentError> {
         let tags = self.list_all(&keys::tags(repository), None).await?;
+        tags.iter().filter_map(keys::tag_of).for_each(|tag| change.also(Reference::Tag(tag)));
         let remove = |tag: Key| async move {
             let record: Option<TagRecord> = self.read_record(&tag).await?;
             if record.is_some_and(|record| record.digest == *digest) {

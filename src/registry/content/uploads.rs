@@ -88,7 +88,10 @@ impl Content {
                 let offset = content.staged_len(&id).await?;
                 check_offset(at, offset)?;
                 match content.complete(&repository, &id, offset, Body::new(stream), &digest).await {
-                    Ok(()) => tokio::join!(content.link_blob(&repository, &digest), content.forget_session(&id)).0,
+                    Ok(()) => {
+                        content.forget_session(&id).await;
+                        Ok(())
+                    }
                     // Without room the content can't be completed, and what is there of it takes room from others.
                     Err(
                         error @ (ContentError::DigestMismatch { .. } | ContentError::Storage(StorageError::OutOfSpace)),
@@ -121,13 +124,14 @@ impl Content {
             && let Some(small) = body.small().await
         {
             // The session may have ended in a process that died before it could answer.
-            let is_repeated = small.is_empty() && self.stat_blob(repository, digest).await.is_ok();
-            return if is_repeated { Ok(()) } else { self.store_small(digest, small).await };
+            let is_repeated = small.is_empty() && self.holds_blob(repository, digest).await?;
+            return if is_repeated { Ok(()) } else { self.store_small(repository, digest, small).await };
         }
         let Filled { writer, hasher } = self.fill(id, offset, &mut body, digest.algorithm()).await?;
         let actual = self.digest_of_stage(&id.stage(), digest.algorithm(), hasher).await?;
         check_digest(digest, actual)?;
-        writer.publish(&keys::blob(digest)).await.map_err(stage_error)
+        writer.publish(&keys::blob(digest)).await.map_err(stage_error)?;
+        self.link_blob(repository, digest).await
     }
 
     /// Appends `body` at the end. What arrives of a body that breaks off is kept.

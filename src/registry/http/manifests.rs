@@ -16,8 +16,8 @@ use super::dispatch::{Permitted, Shared};
 use super::error::RequestError;
 use super::respond::{OCI_SUBJECT, about, is_known_to_client};
 use super::route::manifest_location;
-use crate::oci::{Digest, MAX_MANIFEST_BYTES, Manifest, MediaType, Reference, RepositoryName};
-use crate::registry::content::NewManifest;
+use crate::oci::{MAX_MANIFEST_BYTES, Manifest, MediaType, Reference, RepositoryName};
+use crate::registry::content::{NewManifest, StoredManifest};
 
 pub async fn get(
     permitted: &Permitted<'_>,
@@ -25,8 +25,7 @@ pub async fn get(
     reference: &Reference,
 ) -> Result<Response<Body>, RequestError> {
     let stored = permitted.shared.app.content.get_manifest(repository, reference).await?;
-    let size = stored.bytes.len() as u64;
-    respond(permitted.headers, &stored.digest, &stored.media_type, size, stored.bytes.into())
+    respond(permitted.headers, &stored, stored.bytes.clone().into())
 }
 
 pub async fn head(
@@ -34,8 +33,8 @@ pub async fn head(
     repository: &RepositoryName,
     reference: &Reference,
 ) -> Result<Response<Body>, RequestError> {
-    let stat = permitted.shared.app.content.stat_manifest(repository, reference).await?;
-    respond(permitted.headers, &stat.digest, &stat.media_type, stat.size, Body::empty())
+    let stored = permitted.shared.app.content.get_manifest(repository, reference).await?;
+    respond(permitted.headers, &stored, Body::empty())
 }
 
 pub async fn put(
@@ -46,20 +45,15 @@ pub async fn put(
 ) -> Result<Response<Body>, RequestError> {
     let bytes = receive(permitted, &mut body).await?;
     let manifest = Manifest::parse(&media_type(permitted.headers, &bytes)?, &bytes)?;
-    // Whether content has the digest that it is pushed under is checked where it is stored.
-    let (tag, digest) = match reference {
-        Reference::Tag(tag) => (Some(tag.clone()), Digest::sha256(&bytes)),
-        Reference::Digest(digest) => (None, digest.clone()),
-    };
     let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
     let pusher = permitted.caller.identity().to_string();
     let now = SystemTime::from(permitted.now);
-    let new = NewManifest { tag, manifest, bytes, digest: digest.clone(), pusher: pusher.clone(), now };
-    let has_subject = permitted.shared.app.content.put_manifest(repository, new).await?;
+    let new = NewManifest { reference: reference.clone(), manifest, bytes, pusher: pusher.clone(), now };
+    let digest = permitted.shared.app.content.put_manifest(repository, new).await?;
     tracing::info!(target: "audit", event = "push", identity = pusher, %repository, %reference, %digest);
 
     let mut response = about(StatusCode::CREATED, &digest).header(LOCATION, manifest_location(repository, &digest));
-    if let Some(subject) = subject.filter(|_| has_subject) {
+    if let Some(subject) = subject {
         response = response.header(OCI_SUBJECT, subject.as_str());
     }
     Ok(response.body(Body::empty())?)
@@ -80,17 +74,14 @@ pub async fn delete(
     Ok(Response::builder().status(StatusCode::ACCEPTED).body(Body::empty())?)
 }
 
-fn respond(
-    headers: &HeaderMap,
-    digest: &Digest,
-    media_type: &MediaType,
-    size: u64,
-    body: Body,
-) -> Result<Response<Body>, RequestError> {
+fn respond(headers: &HeaderMap, manifest: &StoredManifest, body: Body) -> Result<Response<Body>, RequestError> {
+    let StoredManifest { digest, media_type, bytes } = manifest;
     if is_known_to_client(headers, digest) {
         return Ok(about(StatusCode::NOT_MODIFIED, digest).body(Body::empty())?);
     }
-    let response = about(StatusCode::OK, digest).header(CONTENT_TYPE, media_type.as_str()).header(CONTENT_LENGTH, size);
+    let response = about(StatusCode::OK, digest)
+        .header(CONTENT_TYPE, media_type.as_str())
+        .header(CONTENT_LENGTH, bytes.len() as u64);
     Ok(response.body(body)?)
 }
 

@@ -167,6 +167,32 @@ conformance! {
         }
     }
 
+    async fn puts_several_objects_at_once(store) {
+        let old = put(&store, "b", "old").await;
+        put(&store, "d/1", "there").await;
+        let one = |at: &str, content: &'static str, condition| Put { key: key(at), content: content.into(), condition };
+        let puts = vec![
+            one("a", "", Condition::IfAbsent),
+            one("b", "new", Condition::IfVersion(old)),
+            one("c", "c", Condition::Always),
+            one("d/1", "other", Condition::IfAbsent),
+            one("d/2", "two", Condition::IfAbsent),
+        ];
+        store.put_all(puts).await.unwrap();
+        assert_eq!(texts(&store, "", false).await, ["a", "b", "c", "d/1", "d/2"]);
+        for (at, content) in [("a", ""), ("b", "new"), ("c", "c"), ("d/1", "there"), ("d/2", "two")] {
+            assert_eq!(read(&store, at).await, content.as_bytes(), "{at}");
+        }
+    }
+
+    async fn says_that_one_of_several_objects_has_changed(store) {
+        let old = put(&store, "a", "old").await;
+        put(&store, "a", "new").await;
+        let stale = Put { key: key("a"), content: "stale".into(), condition: Condition::IfVersion(old) };
+        assert_error!(store.put_all(vec![stale]).await, StorageError::PreconditionFailed(_));
+        assert_eq!(read(&store, "a").await, b"new");
+    }
+
     async fn refuses_a_range_outside_of_the_object(store) {
         put(&store, "a", "content").await;
         let range = Some(ByteRange::From(7));

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 
 use super::{
-    BodyStream, ByteRange, Condition, DeleteCondition, Entry, Key, Object, ObjectMeta, ObjectStore, Page, Prefix,
+    BodyStream, ByteRange, Condition, DeleteCondition, Entry, Key, Object, ObjectMeta, ObjectStore, Page, Prefix, Put,
     Stage, StageId, StageWriter, StorageError, Version,
 };
 
@@ -115,6 +115,17 @@ impl ObjectStore for MemoryStore {
         }
         state.check_conflict(key)?;
         Ok(state.insert(key, content))
+    }
+
+    async fn put_all(&self, puts: Vec<Put>) -> Result<(), StorageError> {
+        for Put { key, content, condition } in puts {
+            let is_optional = condition == Condition::IfAbsent;
+            match self.put(&key, content, condition).await {
+                Err(StorageError::PreconditionFailed(_)) if is_optional => {}
+                other => other.map(drop)?,
+            }
+        }
+        Ok(())
     }
 
     async fn delete(&self, key: &Key, condition: DeleteCondition) -> Result<(), StorageError> {

@@ -70,12 +70,35 @@ over_each_store! {
         }
     }
 
+    /// Readers keep what they have read in memory while the tag moves.
+    async fn a_tag_that_has_moved_is_never_read_as_it_was(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        let config = push_blob(content, &app, b"config").await;
+        let read = async || content.get_manifest(&app, &Reference::Tag(tag("v1"))).await.unwrap().digest.clone();
+        content.put_manifest(&app, image("first", &config, None, Some("v1"))).await.unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let reads = (0..4).map(async |_| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                read().await;
+                tokio::task::yield_now().await;
+            }
+        });
+        let moves = async {
+            for round in 0..100 {
+                let moved = content.put_manifest(&app, image(&round.to_string(), &config, None, Some("v1"))).await;
+                assert_eq!(read().await, moved.unwrap());
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        };
+        tokio::join!(join_all(reads), moves);
+    }
+
     async fn a_tag_never_points_to_nothing_when_its_manifest_is_deleted_meanwhile(fixture) {
         let (content, app) = (&fixture.content, repository("app"));
         let config = push_blob(content, &app, b"config").await;
         for _ in 0..20 {
             let new = image("one", &config, None, Some("v1"));
-            let digest = new.digest.clone();
+            let digest = digest_of(&new);
             content.put_manifest(&app, new.clone()).await.unwrap();
             let (pushed, deleted) = tokio::join!(content.put_manifest(&app, new), content.delete_manifest(&app, &digest));
             pushed.unwrap();

@@ -129,13 +129,13 @@ pub fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-/// A manifest as it comes from a client.
+/// A manifest as it comes from a client, by tag or by digest.
 pub fn new_manifest(media_type: &str, json: &serde_json::Value, tag: Option<&str>) -> NewManifest {
     let bytes = Bytes::from(serde_json::to_vec(json).unwrap());
+    let reference = tag.map_or_else(|| Reference::Digest(Digest::sha256(&bytes)), |tag| tag.parse().unwrap());
     NewManifest {
-        tag: tag.map(|tag| tag.parse().unwrap()),
+        reference,
         manifest: Manifest::parse(&media_type.parse().unwrap(), &bytes).unwrap(),
-        digest: Digest::sha256(&bytes),
         bytes,
         pusher: "alice".to_owned(),
         now: at(1_700_000_000),
@@ -169,9 +169,11 @@ pub fn index(children: &[&Digest]) -> NewManifest {
 pub async fn push_image(content: &Content, to: &RepositoryName, name: &str, tag: Option<&str>) -> Digest {
     let config = push_blob(content, to, b"config").await;
     let new = image(name, &config, None, tag);
-    let digest = new.digest.clone();
-    content.put_manifest(to, new).await.unwrap();
-    digest
+    content.put_manifest(to, new).await.unwrap()
+}
+
+pub fn digest_of(new: &NewManifest) -> Digest {
+    Digest::sha256(&new.bytes)
 }
 
 /// Opens a folder anew; whoever had it open may take a moment to let go of it.

@@ -18,8 +18,10 @@
 //!   second, and an fsync(2) that tells the truth.
 
 mod list;
+mod pieces;
 mod read;
 mod root;
+mod settled;
 mod stage;
 mod write;
 
@@ -32,7 +34,7 @@ use bytes::Bytes;
 pub use self::root::OpenError;
 use self::root::Root;
 use super::{
-    BodyStream, ByteRange, Condition, DeleteCondition, Key, Object, ObjectMeta, ObjectStore, Page, Prefix, Stage,
+    BodyStream, ByteRange, Condition, DeleteCondition, Key, Object, ObjectMeta, ObjectStore, Page, Prefix, Put, Stage,
     StageId, StageWriter, StorageError, Version,
 };
 
@@ -73,18 +75,20 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 #[async_trait]
 impl ObjectStore for FilesystemStore {
     async fn head(&self, key: &Key) -> Result<ObjectMeta, StorageError> {
-        let key = key.clone();
-        self.blocking(move |root| read::head(root, &key)).await
+        read::head(&self.root, key).await
     }
 
     async fn get(&self, key: &Key, range: Option<ByteRange>) -> Result<Object, StorageError> {
-        let key = key.clone();
-        self.blocking(move |root| read::open(root, &key, range)).await
+        read::open(&self.root, key, range).await
     }
 
     async fn put(&self, key: &Key, content: Bytes, condition: Condition) -> Result<Version, StorageError> {
         let key = key.clone();
         self.blocking(move |root| write::put(root, &key, &content, &condition)).await
+    }
+
+    async fn put_all(&self, puts: Vec<Put>) -> Result<(), StorageError> {
+        self.blocking(move |root| write::put_all(root, puts)).await
     }
 
     async fn delete(&self, key: &Key, condition: DeleteCondition) -> Result<(), StorageError> {
@@ -119,8 +123,7 @@ impl ObjectStore for FilesystemStore {
     }
 
     async fn stage_read(&self, id: &StageId) -> Result<BodyStream, StorageError> {
-        let id = *id;
-        self.blocking(move |root| stage::read(root, &id)).await
+        stage::read(&self.root, *id).await
     }
 
     async fn stage_abort(&self, id: &StageId) -> Result<(), StorageError> {

@@ -5,13 +5,16 @@ use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags, flock, openat2};
+use rustix::io::Errno;
 
 use super::super::{Key, StageId, StorageError};
+use super::pieces::Pieces;
+use super::settled::Settled;
 
 /// Enough that unrelated keys seldom wait for each other.
 const KEY_LOCKS: usize = 64;
@@ -32,6 +35,11 @@ pub enum OpenError {
 
 pub(super) struct Root {
     objects: PathBuf,
+    /// `objects`, to open what is below it by a short path.
+    objects_folder: File,
+    /// Whether the kernel can tell that opening a file would not wait for the disk: from Linux 5.12 on, unless forbidden.
+    opens_cached: AtomicBool,
+    pieces: Pieces,
     stages: PathBuf,
     tmp: PathBuf,
     /// Held, never read: the kernel lets go of the lock when this is closed, however the process ends.
@@ -44,6 +52,8 @@ pub(super) struct Root {
     folders: RwLock<()>,
     /// Folders below `objects` that are known to survive a power failure.
     durable: Mutex<HashSet<PathBuf>>,
+    /// Folders whose entries are known to survive one.
+    settled: Mutex<Settled>,
     /// Staged uploads that have a writer.
     pub(super) writing: Mutex<HashSet<StageId>>,
     /// Staged uploads of which every byte is known to be durable.
@@ -71,6 +81,7 @@ impl Root {
             fs::create_dir_all(part).map_err(unusable)?;
         }
         sync_folder(folder).map_err(unusable)?;
+        let objects_folder = File::open(&objects).map_err(unusable)?;
         if let Some(parent) = folder.canonicalize().map_err(unusable)?.parent() {
             // Matters only if the folder is new. A parent that may not be opened, as with a mounted volume, was
             // not made here.
@@ -78,6 +89,9 @@ impl Root {
         }
         Ok(Self {
             objects,
+            objects_folder,
+            opens_cached: AtomicBool::new(true),
+            pieces: Pieces::default(),
             stages,
             tmp,
             _lock: lock,
@@ -87,6 +101,7 @@ impl Root {
             key_hasher: RandomState::new(),
             folders: RwLock::default(),
             durable: Mutex::default(),
+            settled: Mutex::default(),
             writing: Mutex::default(),
             synced: Mutex::default(),
         })
@@ -102,6 +117,34 @@ impl Root {
 
     pub(super) fn object(&self, key: &Key) -> PathBuf {
         self.objects.join(key.as_str())
+    }
+
+    pub(super) fn pieces(&self) -> &Pieces {
+        &self.pieces
+    }
+
+    /// Opens an object for reading, or finds that it is missing, if that is possible without waiting for the disk.
+    pub(super) fn open_cached(&self, key: &Key) -> Option<io::Result<File>> {
+        if !self.opens_cached.load(Ordering::Relaxed) {
+            return None;
+        }
+        let resolve = ResolveFlags::CACHED | ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        match openat2(&self.objects_folder, key.as_str(), flags, Mode::empty(), resolve) {
+            Ok(file) => Some(Ok(file.into())),
+            Err(Errno::NOENT) => Some(Err(ErrorKind::NotFound.into())),
+            Err(Errno::NOTDIR) => Some(Err(ErrorKind::NotADirectory.into())),
+            Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => {
+                self.opens_cached.store(false, Ordering::Relaxed);
+                None
+            }
+            // Whatever else it is, the ordinary way finds out.
+            Err(_) => None,
+        }
+    }
+
+    pub(super) fn folder_of(&self, key: &Key) -> PathBuf {
+        self.object(key).parent().unwrap_or(&self.objects).to_owned()
     }
 
     pub(super) fn stage(&self, id: &StageId) -> PathBuf {
@@ -155,16 +198,46 @@ impl Root {
         Ok(())
     }
 
+    /// To be held while an entry of `folder` changes.
+    pub(super) fn change_folder<'a>(&'a self, folder: &'a Path) -> FolderChange<'a> {
+        lock(&self.settled).begin_change(folder);
+        FolderChange { root: self, folder }
+    }
+
+    /// Makes the entries of a folder durable, if they aren't.
+    pub(super) fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        let Some(seen) = lock(&self.settled).to_sync(folder) else { return Ok(()) };
+        sync_folder(folder)?;
+        lock(&self.settled).synced(folder, seen);
+        Ok(())
+    }
+
     /// Removes `folder` and what is above it as far as they are empty, if nobody is at work: an empty folder is no
     /// harm, only untidy, so this never waits.
     pub(super) fn prune(&self, folder: &Path) {
         let Ok(_alone) = self.folders.try_write() else { return };
         let mut folder = folder;
-        while folder != self.objects && fs::remove_dir(folder).is_ok() {
-            lock(&self.durable).remove(folder);
+        while folder != self.objects {
             let Some(parent) = folder.parent() else { return };
+            let _changes = (self.change_folder(parent), self.change_folder(folder));
+            if fs::remove_dir(folder).is_err() {
+                return;
+            }
+            lock(&self.durable).remove(folder);
             folder = parent;
         }
+    }
+}
+
+/// A change of a folder's entries that is under way.
+pub(super) struct FolderChange<'a> {
+    root: &'a Root,
+    folder: &'a Path,
+}
+
+impl Drop for FolderChange<'_> {
+    fn drop(&mut self) {
+        lock(&self.root.settled).end_change(self.folder);
     }
 }
 
@@ -174,7 +247,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Makes the entries of a folder durable.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

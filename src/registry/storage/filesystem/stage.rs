@@ -7,16 +7,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::super::{BodyStream, Condition, Key, Stage, StageId, StageWriter, StorageError};
-use super::root::{Root, absent, lock, sync_folder};
+use super::super::{BodyStream, Key, Stage, StageId, StageWriter, StorageError};
+use super::root::{Root, absent, lock};
 use super::{blocking, read as reader, write};
 
 pub(super) fn create(root: &Root, id: &StageId) -> Result<(), StorageError> {
-    File::create_new(root.stage(id)).map_err(|error| match error.kind() {
+    let _change = root.change_folder(root.stages());
+    File::create_new(root.stage(id)).map(drop).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => StorageError::PreconditionFailed(id.to_string()),
         _ => StorageError::io("create a file")(error),
-    })?;
-    sync_folder(root.stages()).map_err(StorageError::io("sync a folder"))
+    })
 }
 
 pub(super) fn durable_len(root: &Root, id: &StageId) -> Result<u64, StorageError> {
@@ -24,7 +24,7 @@ pub(super) fn durable_len(root: &Root, id: &StageId) -> Result<u64, StorageError
     let length = len(&file)?;
     // What a writer left behind without finishing may be in the page cache only, also after a restart.
     if !lock(&root.synced).contains(id) {
-        sync(root, id, &file)?;
+        sync_with_name(root, id, &file)?;
     }
     Ok(length)
 }
@@ -38,16 +38,20 @@ pub(super) fn append(root: &Arc<Root>, id: StageId, at: u64) -> Result<Box<dyn S
     Ok(Box::new(Writer { open: Some(Open { file, turn }) }))
 }
 
-pub(super) fn read(root: &Arc<Root>, id: &StageId) -> Result<BodyStream, StorageError> {
-    let file = File::open(root.stage(id)).map_err(absent("open a file", id))?;
-    let length = len(&file)?;
-    reader::body(root, file, 0..length).map_err(StorageError::io("read a file"))
+pub(super) async fn read(root: &Arc<Root>, id: StageId) -> Result<BodyStream, StorageError> {
+    let path = root.stage(&id);
+    let open = move || {
+        let file = File::open(path).map_err(absent("open a file", id))?;
+        let length = len(&file)?;
+        Ok((file, length))
+    };
+    let (file, length) = blocking(open).await??;
+    reader::body(root, file, 0..length).await.map_err(StorageError::io("read a file"))
 }
 
 pub(super) fn abort(root: &Arc<Root>, id: StageId) -> Result<(), StorageError> {
     let _turn = Turn::take(root, id)?;
-    fs::remove_file(root.stage(&id)).map_err(absent("remove a file", id))?;
-    sync_folder(root.stages()).map_err(StorageError::io("sync a folder"))
+    fs::remove_file(root.stage(&id)).map_err(absent("remove a file", id))
 }
 
 pub(super) fn list(root: &Root) -> Result<Vec<Stage>, StorageError> {
@@ -126,7 +130,7 @@ impl StageWriter for Writer {
     async fn finish(mut self: Box<Self>) -> Result<u64, StorageError> {
         let open = self.take()?;
         blocking(move || {
-            sync(&open.turn.root, &open.turn.id, &open.file)?;
+            sync_with_name(&open.turn.root, &open.turn.id, &open.file)?;
             lock(&open.turn.root.synced).insert(open.turn.id);
             len(&open.file)
         })
@@ -150,14 +154,19 @@ fn sync(root: &Root, id: &StageId, file: &File) -> Result<(), StorageError> {
     })
 }
 
+/// The same, and the name of the staged file too: an upload that was told how far it is goes on from there.
+fn sync_with_name(root: &Root, id: &StageId, file: &File) -> Result<(), StorageError> {
+    sync(root, id, file)?;
+    root.sync_folder(root.stages()).map_err(StorageError::io("sync a folder"))
+}
+
 fn publish(Open { file, turn }: &Open, key: &Key) -> Result<(), StorageError> {
     let path = turn.root.stage(&turn.id);
     sync(&turn.root, &turn.id, file)?;
-    match write::place(&turn.root, key, &path, file, &Condition::IfAbsent) {
-        Ok(_) => Ok(()),
-        Err(StorageError::PreconditionFailed(_)) => fs::remove_file(&path).map_err(StorageError::io("remove a file")),
-        Err(error) => Err(error),
+    if !write::publish(&turn.root, key, &path, file)? {
+        fs::remove_file(&path).map_err(StorageError::io("remove a file"))?;
     }
+    Ok(())
 }
 
 fn write_all(file: &mut File, pieces: &[Bytes]) -> io::Result<()> {
