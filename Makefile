@@ -55,7 +55,8 @@ bench: ## Run the benchmarks
 crds: ## Write crds/ from the API types
 	cargo run --locked --quiet -- crds --output crds
 
-manifests: crds ## Write all generated files: crds/, and the chart's copies of it and of the roles in config/rbac
+manifests: crds ## Write all generated files: crds/, the chart's copies of it and of the roles in config/rbac, config/serve.md
+	cargo run --locked --quiet -- serve --print-config-reference > config/serve.md
 	rm -rf charts/landfast/files
 	mkdir -p charts/landfast/files/{crds,rbac}
 	cp crds/*.landfast.dev.yaml charts/landfast/files/crds/

@@ -5,6 +5,7 @@ mod operator;
 mod serve;
 mod standalone;
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -33,8 +34,12 @@ enum Mode {
 /// Runs the mode that the command line names.
 pub fn run() -> anyhow::Result<()> {
     let mode = Arguments::parse().mode;
-    if let Mode::Crds(arguments) = &mode {
-        return crds::run(arguments);
+    match &mode {
+        Mode::Crds(arguments) => return crds::run(arguments),
+        Mode::Serve(arguments) if arguments.print_config_reference => {
+            return Ok(write!(std::io::stdout(), "{}", landfast::config::reference())?);
+        }
+        Mode::Serve(_) | Mode::Operator(_) => {}
     }
     // Before anything makes a TLS connection: there is one provider in this binary, and it is chosen here.
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -1,6 +1,6 @@
 //! `landfast serve`: storage, policy and HTTP put together.
 
-use std::net::SocketAddr;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,62 +17,50 @@ use tokio_util::sync::CancellationToken;
 
 use super::standalone;
 
-/// Uploads that nobody has touched for this long are removed.
-const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 3600);
 const ABANDONED_INTERVAL: Duration = Duration::from_secs(3600);
 
 #[derive(clap::Args)]
-#[command(group = clap::ArgGroup::new("source").required(true).args(["config", "manifests", "kube"]))]
 pub struct Arguments {
     /// Configuration file
     #[arg(long, value_name = "FILE", env = "LANDFAST_CONFIG")]
-    config: Option<PathBuf>,
+    pub config: Option<PathBuf>,
     /// Folder of manifests with one Registry and its Projects, RepositoryPolicies and Members; needs no cluster
-    #[arg(long, value_name = "DIR", requires = "data")]
-    manifests: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", conflicts_with = "kube")]
+    pub manifests: Option<PathBuf>,
     /// The Registry to serve, from the cluster
-    #[arg(long, value_name = "NAMESPACE/NAME", requires = "data")]
-    kube: Option<String>,
-    /// Folder for images, and with --manifests for keys and credentials too
-    #[arg(long, value_name = "DIR", env = "LANDFAST_DATA")]
-    data: Option<PathBuf>,
-    /// Address that serves the registry
-    #[arg(long, env = "LANDFAST_LISTEN")]
-    listen: Option<SocketAddr>,
-    /// Address of /livez, /readyz and /metrics, in plain HTTP
-    #[arg(long, env = "LANDFAST_HEALTH_LISTEN")]
-    health_listen: Option<SocketAddr>,
-    /// Certificate chain in PEM, read again when it changes
-    #[arg(long, value_name = "FILE", requires = "tls_key", env = "LANDFAST_TLS_CERTIFICATE")]
-    tls_certificate: Option<PathBuf>,
-    /// Private key in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_certificate", env = "LANDFAST_TLS_KEY")]
-    tls_key: Option<PathBuf>,
-}
-
-impl Arguments {
-    /// One configuration, whether it comes from a file or from flags; flags win.
-    fn into_config(self) -> anyhow::Result<ServeConfig> {
-        let Self { config, manifests, kube, data, listen, health_listen, tls_certificate, tls_key } = self;
-        let mut config = match (config, manifests, kube) {
-            (Some(path), _, _) => ServeConfig::from_file(&path)?,
-            (None, manifests, kube) => standalone::config(manifests, kube, data.clone(), listen)?,
-        };
-        if let Some(listen) = listen {
-            config.listen = listen;
-        }
-        if let Some(health_listen) = health_listen {
-            config.health_listen = health_listen;
-        }
-        if let (Some(certificate), Some(key)) = (tls_certificate, tls_key) {
-            config.tls = Some(landfast::config::TlsFiles { certificate, key });
-        }
-        Ok(config)
-    }
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub kube: Option<String>,
+    /// Folder for images, and with --manifests for keys and credentials too [env: LANDFAST_DATA]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address that serves the registry [env: LANDFAST_LISTEN]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Address of /livez, /readyz and /metrics, in plain HTTP [env: LANDFAST_HEALTH_LISTEN]
+    #[arg(long, value_name = "ADDRESS")]
+    pub health_listen: Option<String>,
+    /// Certificate chain in PEM, read again when it changes [env: LANDFAST_TLS_CERTIFICATE]
+    #[arg(long, value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Private key in PEM [env: LANDFAST_TLS_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Any key of the configuration, such as limits.uploads=100; as often as needed
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print the configuration that file, environment and flags make together, and end
+    #[arg(long)]
+    print_config: bool,
+    /// Print what can be configured, in Markdown, and end
+    #[arg(long)]
+    pub print_config_reference: bool,
 }
 
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let config = arguments.into_config()?;
+    let config = standalone::config(&arguments)?;
+    if arguments.print_config {
+        return Ok(write!(std::io::stdout(), "{}", config.to_yaml())?);
+    }
     let shutdown = super::shutdown_on_signal()?;
     let StorageConfig::Filesystem { root } = config.storage.clone();
     let store = tokio::task::spawn_blocking(move || FilesystemStore::open(root)).await??;
@@ -92,7 +80,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let readiness = move || observed.current().map(drop).ok_or_else(|| "the policy has not been read yet".to_owned());
     let health_shutdown = CancellationToken::new();
     tokio::spawn(serve_health(health, metrics.clone(), readiness, health_shutdown.clone()));
-    tokio::spawn(remove_abandoned_uploads(content.clone(), shutdown.clone()));
+    let abandoned_after = Duration::from_secs(config.uploads.abandoned_after_hours * 3600);
+    tokio::spawn(remove_abandoned_uploads(content.clone(), abandoned_after, shutdown.clone()));
 
     let app = App::new(content, live, HttpMetrics::register(&metrics));
     let drain = Duration::from_secs(config.drain_seconds);
@@ -130,9 +119,9 @@ async fn follow_policy(
     }
 }
 
-async fn remove_abandoned_uploads(content: Content, shutdown: CancellationToken) {
+async fn remove_abandoned_uploads(content: Content, abandoned_after: Duration, shutdown: CancellationToken) {
     loop {
-        match content.remove_abandoned_uploads(ABANDONED_AFTER, SystemTime::now()).await {
+        match content.remove_abandoned_uploads(abandoned_after, SystemTime::now()).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "abandoned uploads removed"),
             Err(error) => tracing::warn!(%error, "abandoned uploads can't be removed"),

@@ -1,43 +1,96 @@
-//! `serve` from flags, and what it tells the person in front of it.
+//! What `serve` is told by flags, and what it tells the person in front of it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use landfast::config::{PolicySource, ServeConfig, StorageConfig};
+use landfast::config::{ConfigError, Layers, PolicySource, ServeConfig};
 use landfast::registry::snapshots::file::{Loaded, RobotFiles};
 
-const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 5000);
-const HEALTH_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8081);
-const DRAIN_SECONDS: u64 = 25;
+use super::serve::Arguments;
 
-/// The configuration that the flags stand for.
-pub fn config(
-    manifests: Option<PathBuf>,
-    kube: Option<String>,
-    data: Option<PathBuf>,
-    listen: Option<SocketAddr>,
-) -> anyhow::Result<ServeConfig> {
-    let data = data.context("--data is missing")?;
-    let policy = match (manifests, kube) {
-        (Some(directory), _) => {
-            let hosts = local_hosts(listen.unwrap_or(LISTEN));
-            PolicySource::Manifests { directory, state: data.clone(), hosts }
+const LISTEN: &str = "127.0.0.1:5000";
+const HEALTH_LISTEN: &str = "127.0.0.1:8081";
+const ROOT: &str = "storage.filesystem.root";
+const STATE: &str = "policy.manifests.state";
+const HOSTS: &str = "policy.manifests.hosts";
+
+/// The configuration that file, environment and flags make together.
+pub fn config(arguments: &Arguments) -> anyhow::Result<ServeConfig> {
+    let mut layers = Layers::default();
+    // Who starts it by hand gets it for this machine alone.
+    if arguments.manifests.is_some() || arguments.kube.is_some() {
+        layers.assignments([("listen", LISTEN.to_owned(), ""), ("healthListen", HEALTH_LISTEN.to_owned(), "")])?;
+    }
+    if let Some(path) = &arguments.config {
+        layers.file(path)?;
+    }
+    let data = std::env::var_os("LANDFAST_DATA").filter(|data| !data.is_empty()).map(PathBuf::from);
+    if let Some(data) = &data {
+        layers.assignments([(ROOT, text(&data.join("registry"))?, "environment variable LANDFAST_DATA")])?;
+    }
+    layers.environment(std::env::vars_os())?;
+    layers.assignments(flags(arguments)?)?;
+    for assignment in &arguments.set {
+        layers.set(assignment)?;
+    }
+    let data = arguments.data.as_ref().or(data.as_ref());
+    if let (Some(_), Some(data), false) = (&arguments.manifests, data, layers.has(STATE)) {
+        layers.assignments([(STATE, text(data)?, "--data")])?;
+    }
+    let mut config = layers.finish().map_err(|error| with_flags(error, arguments))?;
+    if let (Some(_), false, PolicySource::Manifests { hosts, .. }) =
+        (&arguments.manifests, layers.has(HOSTS), &mut config.policy)
+    {
+        *hosts = local_hosts(config.listen);
+    }
+    Ok(config)
+}
+
+/// What each named flag stands for.
+fn flags(arguments: &Arguments) -> anyhow::Result<Vec<(&'static str, String, &'static str)>> {
+    let mut said = Vec::new();
+    let addresses =
+        [("listen", &arguments.listen, "--listen"), ("healthListen", &arguments.health_listen, "--health-listen")];
+    for (key, value, flag) in addresses {
+        said.extend(value.clone().map(|value| (key, value, flag)));
+    }
+    let data = arguments.data.as_ref().map(|data| data.join("registry"));
+    let paths = [
+        ("policy.manifests.directory", &arguments.manifests, "--manifests"),
+        (ROOT, &data, "--data"),
+        ("tls.certificate", &arguments.tls_certificate, "--tls-certificate"),
+        ("tls.key", &arguments.tls_key, "--tls-key"),
+    ];
+    for (key, value, flag) in paths {
+        if let Some(path) = value {
+            said.push((key, text(path)?, flag));
         }
-        (None, kube) => {
-            let name = kube.unwrap_or_default();
-            let (namespace, registry) = name.split_once('/').context("--kube takes NAMESPACE/NAME")?;
-            PolicySource::Kube { namespace: namespace.to_owned(), registry: registry.to_owned() }
+    }
+    if let Some(name) = &arguments.kube {
+        let (namespace, registry) = name.split_once('/').context("--kube takes NAMESPACE/NAME")?;
+        said.push(("policy.kube.namespace", namespace.to_owned(), "--kube"));
+        said.push(("policy.kube.registry", registry.to_owned(), "--kube"));
+    }
+    Ok(said)
+}
+
+/// Most who miss something have forgotten a flag.
+fn with_flags(error: ConfigError, arguments: &Arguments) -> anyhow::Error {
+    let hint = match &error {
+        ConfigError::Missing { key, .. } if key == "storage" || (key == STATE && arguments.manifests.is_some()) => {
+            "give --data DIR, or name a file with --config"
         }
+        ConfigError::Missing { key, .. } if key == "policy" => {
+            "give --manifests DIR or --kube NAMESPACE/NAME, or name a file with --config"
+        }
+        _ => return error.into(),
     };
-    Ok(ServeConfig {
-        listen: LISTEN,
-        health_listen: HEALTH_LISTEN,
-        tls: None,
-        storage: StorageConfig::Filesystem { root: data.join("registry") },
-        policy,
-        drain_seconds: DRAIN_SECONDS,
-    })
+    anyhow::Error::from(error).context(hint)
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8 text", path.display()))
 }
 
 /// What clients on this machine may call it. Docker takes plain HTTP for both names.

@@ -15,7 +15,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::TlsFiles;
+use crate::config::TlsSettings;
 
 /// Why a certificate can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,7 @@ pub enum TlsError {
 /// because they are malformed or only one of them has been replaced yet, the old certificate goes on serving.
 #[derive(Debug)]
 pub struct CertificateFiles {
-    files: TlsFiles,
+    files: TlsSettings,
     current: Arc<Resolver>,
     /// What was read first: a change from then on counts, also one before somebody looks again.
     first: Pem,
@@ -70,7 +70,7 @@ impl fmt::Debug for Pem {
 
 impl CertificateFiles {
     /// Reads the files for the first time.
-    pub async fn load(files: TlsFiles) -> Result<Self, TlsError> {
+    pub async fn load(files: TlsSettings) -> Result<Self, TlsError> {
         let first = read(&files).await?;
         let key = parse(&files, &first)?;
         Ok(Self { files, current: Arc::new(Resolver(ArcSwap::from_pointee(key))), first })
@@ -119,14 +119,14 @@ impl CertificateFiles {
     }
 }
 
-async fn read(files: &TlsFiles) -> Result<Pem, TlsError> {
+async fn read(files: &TlsSettings) -> Result<Pem, TlsError> {
     let read = |path: PathBuf| async move {
         tokio::fs::read(&path).await.map_err(|source| TlsError::Read { path: path.clone(), source })
     };
     Ok(Pem { certificate: read(files.certificate.clone()).await?, key: read(files.key.clone()).await? })
 }
 
-fn parse(files: &TlsFiles, pem: &Pem) -> Result<CertifiedKey, TlsError> {
+fn parse(files: &TlsSettings, pem: &Pem) -> Result<CertifiedKey, TlsError> {
     let malformed = || TlsError::Certificate { path: files.certificate.clone() };
     let chain: Vec<_> =
         CertificateDer::pem_slice_iter(&pem.certificate).collect::<Result<_, _>>().map_err(|_| malformed())?;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfast::config::TlsFiles;
+use landfast::config::{TlsSettings, TlsVersion};
 use landfast::registry::http::{CertificateFiles, serve};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -63,8 +63,12 @@ fn write_certificate(folder: &Path, name: &str) -> Vec<u8> {
     made.cert.der().to_vec()
 }
 
-fn files(folder: &Path) -> TlsFiles {
-    TlsFiles { certificate: folder.join("tls.crt"), key: folder.join("tls.key") }
+fn files(folder: &Path) -> TlsSettings {
+    TlsSettings {
+        certificate: folder.join("tls.crt"),
+        key: folder.join("tls.key"),
+        minimum_version: TlsVersion::default(),
+    }
 }
 
 struct Shown {

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest as _, Sha256};
 
 use super::{CONFIG_FILE, DATA_DIRECTORY, HEALTH_PORT, Inputs, REGISTRY_PORT, TLS_DIRECTORY, names};
-use crate::config::{PolicySource, ServeConfig, StorageConfig, TlsFiles};
+use crate::config::{PolicySource, ServeConfig, StorageConfig, TlsSettings, TlsVersion};
 
 /// Shorter than the pods' grace period, so that the process ends by itself.
 const DRAIN_SECONDS: u64 = 25;
@@ -16,28 +16,30 @@ const DRAIN_SECONDS: u64 = 25;
 pub(super) fn build(inputs: &Inputs<'_>) -> ConfigMap {
     ConfigMap {
         metadata: names::owned(inputs.registry, names::config_map(inputs.registry)),
-        data: Some(BTreeMap::from([(CONFIG_FILE.to_owned(), config(inputs).to_yaml())])),
+        data: Some(BTreeMap::from([(CONFIG_FILE.to_owned(), config(inputs).to_minimal_yaml())])),
         ..ConfigMap::default()
     }
 }
 
 /// A hash of the configuration. Pods carry it, so that another configuration means other pods.
 pub(super) fn hash(inputs: &Inputs<'_>) -> String {
-    hex::encode(&Sha256::digest(config(inputs).to_yaml())[..8])
+    hex::encode(&Sha256::digest(config(inputs).to_minimal_yaml())[..8])
 }
 
 fn config(inputs: &Inputs<'_>) -> ServeConfig {
     let registry = inputs.registry;
-    let tls = names::tls_secret(registry).map(|_| TlsFiles {
+    let tls = names::tls_secret(registry).map(|_| TlsSettings {
         certificate: Path::new(TLS_DIRECTORY).join("tls.crt"),
         key: Path::new(TLS_DIRECTORY).join("tls.key"),
+        minimum_version: TlsVersion::default(),
     });
+    let storage = StorageConfig::Filesystem { root: DATA_DIRECTORY.into() };
+    let policy = PolicySource::Kube { namespace: names::namespace(registry), registry: names::name(registry) };
     ServeConfig {
         listen: (Ipv4Addr::UNSPECIFIED, REGISTRY_PORT).into(),
         health_listen: (Ipv4Addr::UNSPECIFIED, HEALTH_PORT).into(),
         tls,
-        storage: StorageConfig::Filesystem { root: DATA_DIRECTORY.into() },
-        policy: PolicySource::Kube { namespace: names::namespace(registry), registry: names::name(registry) },
         drain_seconds: DRAIN_SECONDS,
+        ..ServeConfig::new(storage, policy)
     }
 }
