@@ -64,7 +64,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let shutdown = super::shutdown_on_signal()?;
     let StorageConfig::Filesystem { root } = config.storage.clone();
     let store = tokio::task::spawn_blocking(move || FilesystemStore::open(root)).await??;
-    let content = Content::new(Arc::new(store));
+    let content = Content::with_cache(Arc::new(store), config.cache.manifest_bytes);
     let live = Arc::new(Live::new());
     let metrics = Metrics::new();
 
@@ -83,7 +83,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let abandoned_after = Duration::from_secs(config.uploads.abandoned_after_hours * 3600);
     tokio::spawn(remove_abandoned_uploads(content.clone(), abandoned_after, shutdown.clone()));
 
-    let app = App::new(content, live, HttpMetrics::register(&metrics));
+    let mut app = App::new(content, live, HttpMetrics::register(&metrics));
+    app.proxies = config.proxies;
     let drain = Duration::from_secs(config.drain_seconds);
     http::serve(listener, tls, http::router(app), shutdown.clone(), drain).await?;
     // An error of the server ends the rest too.

@@ -10,6 +10,7 @@
 mod keys;
 mod layers;
 mod limits;
+mod proxies;
 mod reference;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use self::keys::ConfigError;
 pub use self::layers::Layers;
 pub use self::limits::Limits;
+pub use self::proxies::{Cidr, CidrError, ForwardingHeaders, Proxies};
 pub use self::reference::reference;
 
 /// The configuration of one `serve` process.
@@ -61,7 +63,7 @@ pub struct ServeConfig {
     pub authentication: AuthenticationSettings,
     /// What stands between the clients and the registry.
     #[serde(default)]
-    pub proxies: ProxySettings,
+    pub proxies: Proxies,
     /// What the registry tells about itself.
     #[serde(default)]
     pub telemetry: TelemetrySettings,
@@ -160,11 +162,6 @@ impl Default for CacheSettings {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AuthenticationSettings {}
 
-/// What stands between the clients and the registry.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct ProxySettings {}
-
 /// What the registry tells about itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -196,7 +193,7 @@ impl ServeConfig {
             uploads: UploadSettings::default(),
             cache: CacheSettings::default(),
             authentication: AuthenticationSettings::default(),
-            proxies: ProxySettings::default(),
+            proxies: Proxies::default(),
             telemetry: TelemetrySettings::default(),
         }
     }
