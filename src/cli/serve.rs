@@ -83,9 +83,11 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let abandoned_after = Duration::from_secs(config.uploads.abandoned_after_hours * 3600);
     tokio::spawn(remove_abandoned_uploads(content.clone(), abandoned_after, shutdown.clone()));
 
-    let app = App::new(content, live, HttpMetrics::register(&metrics));
+    let mut app = App::new(content, live, HttpMetrics::register(&metrics));
+    app.limits = Arc::new(config.limits.clone());
+    let limits = Arc::clone(&app.limits);
     let drain = Duration::from_secs(config.drain_seconds);
-    http::serve(listener, tls, http::router(app), shutdown.clone(), drain).await?;
+    http::serve(listener, tls, http::router(app), limits, shutdown.clone(), drain).await?;
     // An error of the server ends the rest too.
     shutdown.cancel();
     policy.await?;

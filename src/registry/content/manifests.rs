@@ -1,16 +1,18 @@
 //! Manifests: a record in the repository, bytes among the blobs.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::blobs::check_digest;
 use super::records::{ManifestRecord, Pushed, TagRecord};
 use super::referrers::ReferrerDescriptor;
 use super::{CONCURRENT_READS, Content, ContentError, keys};
-use crate::oci::{Digest, MAX_MANIFEST_BYTES, Manifest, MediaType, Reference, RepositoryName, Tag};
+use crate::oci::{Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 use crate::registry::storage::Key;
 
 /// A manifest that is being pushed.
@@ -25,6 +27,8 @@ pub struct NewManifest {
     /// For people to read.
     pub pusher: String,
     pub now: SystemTime,
+    /// What counts the memory for `bytes`. It is let go of once they are stored, even if the client is gone by then.
+    pub memory: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// A manifest on its way out.
@@ -49,16 +53,13 @@ impl Content {
     ///
     /// What it lists must be in the repository (distribution-spec, "Pushing Manifests"); its subject need not.
     pub async fn put_manifest(&self, repository: &RepositoryName, new: NewManifest) -> Result<bool, ContentError> {
-        if new.bytes.len() > MAX_MANIFEST_BYTES {
-            return Err(ContentError::TooLarge { limit: MAX_MANIFEST_BYTES });
-        }
         check_digest(&new.digest, Digest::of(new.digest.algorithm(), &new.bytes))?;
         let repository = repository.clone();
         self.detached(|content| async move { content.store_manifest(&repository, new).await }.boxed()).await
     }
 
     async fn store_manifest(&self, repository: &RepositoryName, new: NewManifest) -> Result<bool, ContentError> {
-        let NewManifest { tag, manifest, bytes, digest, pusher, now } = new;
+        let NewManifest { tag, manifest, bytes, digest, pusher, now, memory: _memory } = new;
         let _no_deletion = self.repository_lock(repository).read().await;
         self.check_references(repository, &manifest).await?;
 

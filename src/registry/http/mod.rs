@@ -6,12 +6,14 @@
 //! A handler parses no URL and decides about no permission (but for the source of a mount, where a refusal is no
 //! error). Whatever goes wrong becomes a response in [`error`], and nowhere else.
 
+mod activity;
 mod blobs;
 mod body;
 mod catalog;
 mod catalog_cursor;
 mod dispatch;
 mod error;
+mod guarded;
 mod manifests;
 mod metrics;
 mod origin;
@@ -39,6 +41,7 @@ pub use self::server::serve;
 pub use self::tls::{CertificateFiles, TlsError};
 use super::auth::Live;
 use super::content::Content;
+use crate::config::Limits;
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -50,11 +53,12 @@ pub struct App {
     pub live: Arc<Live>,
     pub metrics: HttpMetrics,
     pub clock: Clock,
+    pub limits: Arc<Limits>,
 }
 
 impl App {
-    /// With the system's clock.
+    /// With the system's clock and the default limits.
     pub fn new(content: Content, live: Arc<Live>, metrics: HttpMetrics) -> Self {
-        Self { content, live, metrics, clock: Arc::new(Timestamp::now) }
+        Self { content, live, metrics, clock: Arc::new(Timestamp::now), limits: Arc::default() }
     }
 }
