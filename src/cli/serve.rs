@@ -85,8 +85,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 
     let mut app = App::new(content, live, HttpMetrics::register(&metrics));
     app.proxies = config.proxies;
+    app.limits = Arc::new(config.limits.clone());
+    let limits = Arc::clone(&app.limits);
     let drain = Duration::from_secs(config.drain_seconds);
-    http::serve(listener, tls, http::router(app), shutdown.clone(), drain).await?;
+    http::serve(listener, tls, http::router(app), limits, shutdown.clone(), drain).await?;
     // An error of the server ends the rest too.
     shutdown.cancel();
     policy.await?;

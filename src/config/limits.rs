@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
+use crate::oci::MAX_MANIFEST_BYTES;
 
 /// Most that may be configured for what is held in memory at once.
 const MOST: u64 = 1 << 40;
@@ -69,7 +70,7 @@ impl Default for Limits {
             head_seconds: 60,
             idle_seconds: 60,
             minimum_bytes_per_second: 512,
-            manifest_bytes: 4 * 1024 * 1024,
+            manifest_bytes: MAX_MANIFEST_BYTES,
             manifest_depth: 32,
             manifest_memory_bytes: 128 * 1024 * 1024,
             name_bytes: 255,

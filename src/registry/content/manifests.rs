@@ -6,12 +6,13 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::blobs::check_digest;
 use super::records::{ManifestRecord, Pushed, TagRecord};
 use super::referrers::ReferrerDescriptor;
 use super::{CONCURRENT_READS, Content, ContentError, absent, keys, record};
-use crate::oci::{Descriptor, Digest, MAX_MANIFEST_BYTES, Manifest, MediaType, Reference, RepositoryName};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Reference, RepositoryName};
 use crate::registry::storage::{Condition, Key, Put};
 
 /// A manifest that is being pushed.
@@ -25,6 +26,8 @@ pub struct NewManifest {
     /// For people to read.
     pub pusher: String,
     pub now: SystemTime,
+    /// What counts the memory for `bytes`. It is let go of once they are stored, even if the client is gone by then.
+    pub memory: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// A manifest on its way out.
@@ -40,15 +43,12 @@ impl Content {
     ///
     /// What it lists must be in the repository (distribution-spec, "Pushing Manifests"); its subject need not.
     pub async fn put_manifest(&self, repository: &RepositoryName, new: NewManifest) -> Result<Digest, ContentError> {
-        if new.bytes.len() > MAX_MANIFEST_BYTES {
-            return Err(ContentError::TooLarge { limit: MAX_MANIFEST_BYTES });
-        }
         let repository = repository.clone();
         self.detached(|content| async move { content.store_manifest(&repository, new).await }.boxed()).await
     }
 
     async fn store_manifest(&self, repository: &RepositoryName, new: NewManifest) -> Result<Digest, ContentError> {
-        let NewManifest { reference, manifest, bytes, pusher, now } = new;
+        let NewManifest { reference, manifest, bytes, pusher, now, memory: _memory } = new;
         let (tag, digest) = match reference {
             Reference::Tag(tag) => (Some(tag), Digest::sha256(&bytes)),
             Reference::Digest(digest) => {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use futures::FutureExt;
@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
 use k8s_openapi::jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::body::RequestBody;
@@ -28,14 +28,17 @@ use crate::registry::auth::{AuthError, Authenticator, Caller, Credentials, Publi
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Memory that manifests may take while they are being received, in KiB. Who needs more waits.
-pub(super) const MANIFEST_BUDGET_KIB: u32 = 128 * 1024;
+/// How long a request waits for memory, at most. A client that is told to come back does so.
+const MEMORY_WAIT: Duration = Duration::from_secs(5);
 
 /// What all requests share.
 pub(super) struct Shared {
     pub app: App,
     pub authenticator: Authenticator,
-    pub manifest_budget: Semaphore,
+    /// Memory for manifests that are being received and stored, in KiB.
+    manifest_memory: Arc<Semaphore>,
+    /// Blobs that may be received beside those that are.
+    uploads: Semaphore,
 }
 
 /// A request that may be done: what handlers work with.
@@ -59,10 +62,12 @@ impl Permitted<'_> {
 
 /// The registry as a service: everything under `/v2/`, and `/token`.
 pub fn router(app: App) -> axum::Router {
+    let limits = Arc::clone(&app.limits);
     let shared = Arc::new(Shared {
         app,
         authenticator: Authenticator::default(),
-        manifest_budget: Semaphore::new(MANIFEST_BUDGET_KIB as usize),
+        manifest_memory: Arc::new(Semaphore::new(kibibytes(limits.manifest_memory_bytes) as usize)),
+        uploads: Semaphore::new(limits.uploads),
     });
     axum::Router::new().fallback(move |request: Request<Body>| answer(Arc::clone(&shared), request))
 }
@@ -74,7 +79,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
     let received = Arc::new(AtomicU64::new(0));
     let awaits_continue =
         parts.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let body = RequestBody::new(body, Arc::clone(&received)).awaiting_continue(awaits_continue);
+    let body = RequestBody::new(body, Arc::clone(&received), &shared.app.limits).awaiting_continue(awaits_continue);
     let route = Route::parse(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default());
     let route_name = route.as_ref().map_or("none", Route::name);
     let request_id = Uuid::new_v4();
@@ -152,6 +157,9 @@ fn prepare(
     let caller = shared.authenticator.authenticate(&credentials, &published, now)?;
     *identity = Some(caller.identity().to_string());
     match route.operation() {
+        Some(operation) if operation.repository.as_str().len() > shared.app.limits.name_bytes => {
+            return Err(RequestError::NameTooLong { limit: shared.app.limits.name_bytes });
+        }
         Some(operation) => caller.permit(&published, &operation, now)?,
         None => caller.check_valid(&published, now)?,
     }
@@ -243,8 +251,24 @@ fn finish(mut response: Response<Body>, method: &Method, record: Record) -> Resp
 }
 
 impl Shared {
-    /// How much of the budget a manifest of this length needs, in KiB.
-    pub(super) fn manifest_permits(length: usize) -> u32 {
-        u32::try_from(length.div_ceil(1024)).unwrap_or(MANIFEST_BUDGET_KIB).clamp(1, MANIFEST_BUDGET_KIB)
+    /// Memory for a manifest of this length, once there is some. It is given back by what is returned.
+    pub(super) async fn manifest_memory(&self, length: usize) -> Result<OwnedSemaphorePermit, RequestError> {
+        let permits = Arc::clone(&self.manifest_memory).acquire_many_owned(kibibytes(length as u64).max(1));
+        let wait = MEMORY_WAIT.min(self.app.limits.idle());
+        match tokio::time::timeout(wait, permits).await {
+            Ok(Ok(permits)) => Ok(permits),
+            _ => Err(RequestError::Busy { what: "manifests" }),
+        }
     }
+
+    /// A place among the blobs that are being received, until what is returned is dropped.
+    pub(super) fn receive_blob(&self) -> Result<(SemaphorePermit<'_>, impl Drop + use<>), RequestError> {
+        let place = self.uploads.try_acquire().map_err(|_| RequestError::Busy { what: "blobs" })?;
+        Ok((place, self.app.metrics.upload()))
+    }
+}
+
+/// In KiB, rounded down, as far as a semaphore counts.
+fn kibibytes(bytes: u64) -> u32 {
+    u32::try_from(bytes / 1024).unwrap_or(u32::MAX)
 }

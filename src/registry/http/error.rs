@@ -47,6 +47,12 @@ pub enum RequestError {
     Body(#[source] io::Error),
     #[error("the Host header is missing or malformed")]
     Host,
+    #[error("this registry takes repository names of at most {limit} characters")]
+    NameTooLong { limit: usize },
+    #[error("the blob is larger than {limit} bytes")]
+    BlobTooLarge { limit: u64 },
+    #[error("too many {what} are being received; try again")]
+    Busy { what: &'static str },
     #[error("the registry has no policy yet; try again")]
     NoPolicy,
     #[error("response can't be made")]
@@ -133,6 +139,9 @@ impl RequestError {
             RequestError::OutOfOrder { .. } => (Status::RANGE_NOT_SATISFIABLE, Code::BlobUploadInvalid),
             RequestError::Form { .. } | RequestError::Host => (Status::BAD_REQUEST, Code::Unsupported),
             RequestError::Body(error) => body_status(error),
+            RequestError::NameTooLong { .. } => (Status::BAD_REQUEST, Code::NameInvalid),
+            RequestError::BlobTooLarge { .. } => (Status::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
+            RequestError::Busy { .. } => (Status::TOO_MANY_REQUESTS, Code::TooManyRequests),
             RequestError::NoPolicy => (Status::SERVICE_UNAVAILABLE, Code::Unavailable),
             RequestError::Response(_) | RequestError::Cursor | RequestError::Panic => {
                 (Status::INTERNAL_SERVER_ERROR, Code::Unknown)
@@ -150,6 +159,7 @@ impl RequestError {
         match self {
             RequestError::Route(RouteError::Method { allow }) => add(ALLOW, allow),
             RequestError::NoPolicy => add(RETRY_AFTER, "2"),
+            RequestError::Busy { .. } => add(RETRY_AFTER, "5"),
             RequestError::Content(ContentError::UploadBusy) => add(RETRY_AFTER, "1"),
             RequestError::Content(ContentError::RangeNotSatisfiable { size }) => {
                 add(CONTENT_RANGE, &format!("bytes */{size}"));
@@ -239,7 +249,6 @@ fn content_status(error: &ContentError) -> (StatusCode, ErrorCode) {
         ContentError::DigestMismatch { .. } => (Status::BAD_REQUEST, Code::DigestInvalid),
         ContentError::ManifestBlobUnknown(_) => (Status::BAD_REQUEST, Code::ManifestBlobUnknown),
         ContentError::RangeNotSatisfiable { .. } => (Status::RANGE_NOT_SATISFIABLE, Code::SizeInvalid),
-        ContentError::TooLarge { .. } => (Status::PAYLOAD_TOO_LARGE, Code::ManifestInvalid),
         ContentError::Body(error) => body_status(error),
         ContentError::Storage(StorageError::OutOfSpace) => (Status::INSUFFICIENT_STORAGE, Code::Unknown),
         ContentError::Storage(_) | ContentError::Corrupt { .. } => (Status::INTERNAL_SERVER_ERROR, Code::Unknown),
@@ -250,6 +259,7 @@ fn content_status(error: &ContentError) -> (StatusCode, ErrorCode) {
 fn body_status(error: &io::Error) -> (StatusCode, ErrorCode) {
     match error.kind() {
         io::ErrorKind::TimedOut => (StatusCode::REQUEST_TIMEOUT, ErrorCode::BlobUploadInvalid),
+        io::ErrorKind::FileTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::SizeInvalid),
         io::ErrorKind::InvalidData => (StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid),
         _ => (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid),
     }

@@ -3,6 +3,7 @@
 //! A manifest is served as it was stored, whatever `Accept` says: its digest is that of these bytes, and a client that
 //! can't use them learns more from their media type than from an error.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::body::Body;
@@ -10,13 +11,14 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, Response, StatusCode};
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::RequestBody;
-use super::dispatch::{Permitted, Shared};
+use super::dispatch::Permitted;
 use super::error::RequestError;
 use super::respond::{OCI_SUBJECT, about, is_known_to_client};
 use super::route::manifest_location;
-use crate::oci::{MAX_MANIFEST_BYTES, Manifest, MediaType, Reference, RepositoryName};
+use crate::oci::{Manifest, MediaType, Reference, RepositoryName, check_depth};
 use crate::registry::content::{NewManifest, StoredManifest};
 
 pub async fn get(
@@ -43,12 +45,14 @@ pub async fn put(
     reference: &Reference,
     mut body: RequestBody,
 ) -> Result<Response<Body>, RequestError> {
-    let bytes = receive(permitted, &mut body).await?;
+    let (bytes, memory) = receive(permitted, &mut body).await?;
+    check_depth(&bytes, permitted.shared.app.limits.manifest_depth)?;
     let manifest = Manifest::parse(&media_type(permitted.headers, &bytes)?, &bytes)?;
     let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
     let pusher = permitted.caller.identity().to_string();
     let now = SystemTime::from(permitted.now);
-    let new = NewManifest { reference: reference.clone(), manifest, bytes, pusher: pusher.clone(), now };
+    let memory = Some(Arc::new(memory));
+    let new = NewManifest { reference: reference.clone(), manifest, bytes, pusher: pusher.clone(), now, memory };
     let digest = permitted.shared.app.content.put_manifest(repository, new).await?;
     tracing::info!(target: "audit", event = "push", identity = pusher, %repository, %reference, %digest);
 
@@ -85,18 +89,20 @@ fn respond(headers: &HeaderMap, manifest: &StoredManifest, body: Body) -> Result
     Ok(response.body(body)?)
 }
 
-/// The body, if it isn't too large. Only so many of them are in memory at a time.
-async fn receive(permitted: &Permitted<'_>, body: &mut RequestBody) -> Result<Bytes, RequestError> {
+/// The body, if it isn't too large, with the memory that it takes. Only so many of them are in memory at a time.
+async fn receive(
+    permitted: &Permitted<'_>,
+    body: &mut RequestBody,
+) -> Result<(Bytes, OwnedSemaphorePermit), RequestError> {
+    let limit = permitted.shared.app.limits.manifest_bytes;
     let announced = permitted.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let length = announced.unwrap_or(MAX_MANIFEST_BYTES);
-    let too_large = RequestError::ManifestTooLarge { limit: MAX_MANIFEST_BYTES };
-    if length > MAX_MANIFEST_BYTES {
-        return Err(too_large);
+    let length = announced.unwrap_or(limit);
+    if length > limit {
+        return Err(RequestError::ManifestTooLarge { limit });
     }
-    let permits = Shared::manifest_permits(length);
-    // The semaphore is never closed. What it limits is the receiving: the body of a slow client.
-    let _budget = permitted.shared.manifest_budget.acquire_many(permits).await;
-    body.read_all(MAX_MANIFEST_BYTES).await.map_err(RequestError::Body)?.ok_or(too_large)
+    let memory = permitted.shared.manifest_memory(length).await?;
+    let bytes = body.read_all(limit).await.map_err(RequestError::Body)?;
+    Ok((bytes.ok_or(RequestError::ManifestTooLarge { limit })?, memory))
 }
 
 /// What the manifest was pushed as; without a `Content-Type`, what it says of itself.

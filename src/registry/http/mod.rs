@@ -6,6 +6,7 @@
 //! A handler parses no URL and decides about no permission (but for the source of a mount, where a refusal is no
 //! error). Whatever goes wrong becomes a response in [`error`], and nowhere else.
 
+mod activity;
 mod blobs;
 mod body;
 mod catalog;
@@ -13,6 +14,7 @@ mod catalog_cursor;
 mod dispatch;
 mod error;
 mod forwarded;
+mod guarded;
 mod manifests;
 mod metrics;
 mod origin;
@@ -41,7 +43,7 @@ pub use self::server::serve;
 pub use self::tls::{CertificateFiles, TlsError};
 use super::auth::Live;
 use super::content::Content;
-use crate::config::Proxies;
+use crate::config::{Limits, Proxies};
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -55,11 +57,13 @@ pub struct App {
     pub clock: Clock,
     /// Who may say where a request came from.
     pub proxies: Proxies,
+    pub limits: Arc<Limits>,
 }
 
 impl App {
-    /// With the system's clock, and without proxies.
+    /// With the system's clock, without proxies, and with the default limits.
     pub fn new(content: Content, live: Arc<Live>, metrics: HttpMetrics) -> Self {
-        Self { content, live, metrics, clock: Arc::new(Timestamp::now), proxies: Proxies::default() }
+        let clock = Arc::new(Timestamp::now);
+        Self { content, live, metrics, clock, proxies: Proxies::default(), limits: Arc::default() }
     }
 }

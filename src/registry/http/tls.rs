@@ -10,12 +10,12 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, version};
+use rustls::{ServerConfig, SupportedProtocolVersion, version};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::TlsSettings;
+use crate::config::{TlsSettings, TlsVersion};
 
 /// Why a certificate can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +78,12 @@ impl CertificateFiles {
 
     /// What a TLS server is configured with. It follows the files as long as [`watch`](Self::watch) runs.
     pub fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let versions: &[&SupportedProtocolVersion] = match self.files.minimum_version {
+            TlsVersion::Tls12 => &[&version::TLS13, &version::TLS12],
+            TlsVersion::Tls13 => &[&version::TLS13],
+        };
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+            .with_protocol_versions(versions)
             .map_err(TlsError::Setup)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&self.current) as Arc<dyn ResolvesServerCert>);

@@ -31,7 +31,8 @@ pub async fn start(
         return created(repository, digest);
     }
     if let (None, Some(digest)) = (mount, digest) {
-        let _in_flight = permitted.shared.app.metrics.upload();
+        let _place = permitted.shared.receive_blob()?;
+        let body = bounded(permitted, body, 0)?;
         content.put_blob(repository, &digest, body.boxed()).await?;
         return created(repository, &digest);
     }
@@ -57,8 +58,8 @@ pub async fn append(
 ) -> Result<Response<Body>, RequestError> {
     let id = open(permitted, repository, upload)?;
     let Chunk { at, length } = Chunk::of(permitted.headers)?;
-    let _in_flight = permitted.shared.app.metrics.upload();
-    let stream = body.expecting(length).boxed();
+    let _place = permitted.shared.receive_blob()?;
+    let stream = part(permitted, &id, body).await?.expecting(length).boxed();
     let received = permitted.shared.app.content.append_upload(&id, at, stream).await;
     let received = received.map_err(|error| tell_where_to_go_on(error, repository, upload))?;
     progress(StatusCode::ACCEPTED, repository, upload, received)
@@ -73,8 +74,9 @@ pub async fn finish(
 ) -> Result<Response<Body>, RequestError> {
     let id = open(permitted, repository, upload)?;
     let Chunk { at, length } = Chunk::of(permitted.headers)?;
-    let _in_flight = permitted.shared.app.metrics.upload();
-    let stream = body.expecting(length).boxed();
+    // Without a body nothing is received, and who has sent all should not have to come back for the end of it.
+    let _place = (!body.is_empty()).then(|| permitted.shared.receive_blob()).transpose()?;
+    let stream = part(permitted, &id, body).await?.expecting(length).boxed();
     let finished = permitted.shared.app.content.finish_upload(repository, &id, at, stream, digest).await;
     finished.map_err(|error| tell_where_to_go_on(error, repository, upload))?;
     created(repository, digest)
@@ -88,6 +90,27 @@ pub async fn cancel(
     let id = open(permitted, repository, upload)?;
     permitted.shared.app.content.cancel_upload(&id).await?;
     Ok(Response::builder().status(StatusCode::NO_CONTENT).body(Body::empty())?)
+}
+
+/// The body, bounded by what the limit leaves beside what the upload has got.
+async fn part(permitted: &Permitted<'_>, id: &UploadId, body: RequestBody) -> Result<RequestBody, RequestError> {
+    let shared = permitted.shared;
+    if shared.app.limits.blob_bytes.is_none() || body.is_empty() {
+        return Ok(body);
+    }
+    let received = shared.app.content.upload_status(id).await?;
+    bounded(permitted, body, received)
+}
+
+/// The body, which may have as many bytes as the limit leaves beside `received`.
+fn bounded(permitted: &Permitted<'_>, body: RequestBody, received: u64) -> Result<RequestBody, RequestError> {
+    let Some(limit) = permitted.shared.app.limits.blob_bytes else { return Ok(body) };
+    let announced: Option<u64> =
+        permitted.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    match limit.checked_sub(received) {
+        Some(room) if announced.is_none_or(|announced| announced <= room) => Ok(body.at_most(room)),
+        _ => Err(RequestError::BlobTooLarge { limit }),
+    }
 }
 
 fn created(repository: &RepositoryName, digest: &Digest) -> Result<Response<Body>, RequestError> {

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use k8s_openapi::jiff::Timestamp;
+use landfast::config::{Layers, Limits};
 use landfast::oci::Digest;
 use landfast::policy::{
     CredentialClaims, CredentialSubject, Grant, KeySet, ProjectEntry, RegistryFacts, RobotGrant, Role, Scope,
@@ -40,6 +41,7 @@ pub struct Registry {
     pub live: Arc<Live>,
     pub keys: Arc<KeySet>,
     pub metrics: Metrics,
+    pub limits: Arc<Limits>,
     clock: Arc<AtomicI64>,
 }
 
@@ -114,12 +116,30 @@ impl Registry {
     }
 
     pub fn without_policy() -> Self {
+        Self::empty(Limits::default())
+    }
+
+    /// With the policy above, and with limits as they are configured: in YAML's flow style.
+    pub fn with_limits(limits: &str) -> Self {
+        let mut layers = Layers::default();
+        let needed = ["storage.filesystem.root=/", "policy.kube={namespace: n, registry: r}"];
+        for assignment in needed.map(str::to_owned).into_iter().chain([format!("limits={{{limits}}}")]) {
+            layers.set(&assignment).unwrap();
+        }
+        let registry = Self::empty(layers.finish().unwrap().limits);
+        registry.publish(snapshot());
+        registry
+    }
+
+    fn empty(limits: Limits) -> Self {
+        let limits = Arc::new(limits);
         let (live, clock, metrics) = (Arc::new(Live::new()), Arc::new(AtomicI64::new(NOW)), Metrics::new());
         let mut app =
             App::new(Content::new(Arc::new(MemoryStore::new())), Arc::clone(&live), HttpMetrics::register(&metrics));
         let time = Arc::clone(&clock);
         app.clock = Arc::new(move || Timestamp::from_second(time.load(Ordering::Relaxed)).unwrap());
-        Self { router: router(app), live, keys: keys(1), metrics, clock }
+        app.limits = Arc::clone(&limits);
+        Self { router: router(app), limits, live, keys: keys(1), metrics, clock }
     }
 
     pub fn publish(&self, snapshot: Snapshot) {

@@ -8,11 +8,12 @@ use landfast::config::{TlsSettings, TlsVersion};
 use landfast::registry::http::{CertificateFiles, serve};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::Registry;
@@ -56,14 +57,14 @@ impl ServerCertVerifier for TakeAll {
     }
 }
 
-fn write_certificate(folder: &Path, name: &str) -> Vec<u8> {
+pub fn write_certificate(folder: &Path, name: &str) -> Vec<u8> {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
     std::fs::write(folder.join("tls.crt"), made.cert.pem()).unwrap();
     std::fs::write(folder.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
     made.cert.der().to_vec()
 }
 
-fn files(folder: &Path) -> TlsSettings {
+pub fn files(folder: &Path) -> TlsSettings {
     TlsSettings {
         certificate: folder.join("tls.crt"),
         key: folder.join("tls.key"),
@@ -77,9 +78,14 @@ struct Shown {
     response: String,
 }
 
-async fn ask(address: std::net::SocketAddr, protocols: &[&str]) -> std::io::Result<Shown> {
+/// A connection on which the handshake is done.
+pub async fn connect(
+    address: std::net::SocketAddr,
+    protocols: &[&str],
+    versions: &[&'static SupportedProtocolVersion],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(TakeAll))
@@ -87,7 +93,11 @@ async fn ask(address: std::net::SocketAddr, protocols: &[&str]) -> std::io::Resu
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from("registry.example").unwrap();
-    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+async fn ask(address: std::net::SocketAddr, protocols: &[&str]) -> std::io::Result<Shown> {
+    let mut stream = connect(address, protocols, rustls::ALL_VERSIONS).await?;
     let session = stream.get_ref().1;
     let certificate = session.peer_certificates().unwrap()[0].to_vec();
     let protocol = session.alpn_protocol().map(<[u8]>::to_vec);
@@ -112,6 +122,7 @@ async fn serves_tls_and_follows_its_certificate() {
         listener,
         Some(Arc::clone(&certificates)),
         router,
+        Arc::default(),
         shutdown.clone(),
         Duration::from_secs(1),
     ));
@@ -175,8 +186,14 @@ async fn an_open_request_may_end_before_the_server_does() {
     let registry = Registry::new();
     let basic = registry.basic("dev");
     let digest = landfast::oci::Digest::sha256(b"content");
-    let server =
-        tokio::spawn(serve(listener, None, registry.router.clone(), shutdown.clone(), Duration::from_secs(10)));
+    let server = tokio::spawn(serve(
+        listener,
+        None,
+        registry.router.clone(),
+        Arc::default(),
+        shutdown.clone(),
+        Duration::from_secs(10),
+    ));
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = format!(
         "POST /v2/team/app/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: x\r\nAuthorization: {basic}\r\nContent-Length: 7\r\n\r\ncon"
@@ -198,8 +215,14 @@ async fn a_request_that_never_ends_is_cut_after_the_drain_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
     let registry = Registry::new();
-    let server =
-        tokio::spawn(serve(listener, None, registry.router.clone(), shutdown.clone(), Duration::from_millis(100)));
+    let server = tokio::spawn(serve(
+        listener,
+        None,
+        registry.router.clone(),
+        Arc::default(),
+        shutdown.clone(),
+        Duration::from_millis(100),
+    ));
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = format!(
         "PUT /v2/team/app/manifests/v1 HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Length: 7\r\n\r\nx",

@@ -139,6 +139,7 @@ pub fn new_manifest(media_type: &str, json: &serde_json::Value, tag: Option<&str
         bytes,
         pusher: "alice".to_owned(),
         now: at(1_700_000_000),
+        memory: None,
     }
 }
 
