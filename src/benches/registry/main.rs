@@ -1,0 +1,142 @@
+//! Measures the registry against its peers: `make bench`.
+//!
+//! Each server is a process with its default configuration on a folder of its own, all on the same file system. Each
+//! round does every scenario on one server after the other, so that what disturbs the machine disturbs all of them. The
+//! load comes from one thread, the other cores are the server's. What counts is CPU time, user and system, of the
+//! server's processes: it says more than time does on a machine that does other things too. Before each
+//! measurement the answers are looked at: digests, bytes, statuses, and that a wrong digest is refused.
+//!
+//! landfast asks for a token at each request, as it always does; the others ask for nothing, as is their default.
+
+mod arguments;
+mod client;
+mod content;
+mod measure;
+mod page_cache;
+mod process;
+mod push;
+mod report;
+mod scenarios;
+mod seed;
+mod servers;
+mod trust;
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+
+use arguments::Arguments;
+use content::{Content, Fresh};
+use report::Report;
+use scenarios::{Context, Scenario, Work};
+use servers::{Kind, Mode, Server, distribution, nginx};
+use trust::Trust;
+
+const LARGE: usize = 256 * 1024 * 1024;
+const SMALL: usize = 512;
+const LARGEST_PUSH: usize = 128 * 1024 * 1024;
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let folder = arguments.folder.clone().unwrap_or_else(default_folder);
+    let data = folder.join("data");
+    // What an interrupted run has left.
+    let _ = std::fs::remove_dir_all(&data);
+    std::fs::create_dir_all(&data)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (report, table) = runtime.block_on(run(&arguments, &data))?;
+    std::fs::write(folder.join("registry.md"), &table)?;
+    std::fs::write(folder.join("registry.jsonl"), report.raw())?;
+    println!("{table}");
+    eprintln!("table and raw values are in {}; removing the data", folder.display());
+    Ok(std::fs::remove_dir_all(&data)?)
+}
+
+/// Next to what Cargo builds.
+fn default_folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench")
+}
+
+async fn run(arguments: &Arguments, data: &Path) -> anyhow::Result<(Report, String)> {
+    let wanted: Vec<&Scenario> = scenarios::ALL.iter().filter(|scenario| arguments.wants(scenario)).collect();
+    let mut report = Report::default();
+    let mut servers = installed(arguments, data, &mut report)?;
+    let context = Context::new(Content::make(LARGE, SMALL), Fresh::new(LARGEST_PUSH), arguments.time());
+    for server in &mut servers {
+        eprintln!("filling {}", server.kind.name());
+        seed::content(server, &context.content).await.with_context(|| server.kind.name())?;
+        if wanted.iter().any(|scenario| scenario.work.needs_listings()) && server.kind.is_registry() {
+            seed::listings(server, &context.content).await.with_context(|| server.kind.name())?;
+        }
+    }
+    for round in 0..arguments.rounds() {
+        // Servers start again where the mode changes: so all of one mode together.
+        for mode in [Mode::Plain, Mode::Tls, Mode::Htpasswd] {
+            for scenario in wanted.iter().filter(|scenario| scenario.mode == mode) {
+                eprintln!("round {}, {}", round + 1, scenario.rows[0].name);
+                for server in &mut servers {
+                    measure(scenario, server, &context, round, &mut report).await;
+                }
+            }
+        }
+    }
+    let peers: Vec<Kind> = servers.iter().map(|server| server.kind).filter(|kind| *kind != Kind::Landfast).collect();
+    let table = report.markdown(&wanted, &peers);
+    Ok((report, table))
+}
+
+async fn measure(scenario: &Scenario, server: &mut Server, context: &Context, round: usize, report: &mut Report) {
+    if !server.kind.is_registry() && !scenario.work.only_reads() {
+        return;
+    }
+    if let Some(reason) = skipped(scenario.work, server) {
+        report.note(format!("{}: {} was skipped: {reason}.", server.kind.name(), scenario.rows[0].name));
+        return;
+    }
+    let outcome = async {
+        server.ensure(scenario.mode).await?;
+        scenarios::run(scenario.work, server, context).await
+    };
+    match outcome.await {
+        Ok(outcome) => {
+            eprintln!("    {}", report::progress(scenario, server.kind, &outcome));
+            report.add(scenario, server.kind, round, &outcome);
+        }
+        Err(error) => {
+            eprintln!("    {} failed: {error:#}", server.kind.name());
+            report.note(format!("{}: {} failed: {error:#}.", server.kind.name(), scenario.rows[0].name));
+        }
+    }
+}
+
+fn skipped(work: Work, server: &Server) -> Option<String> {
+    match (work, server.kind) {
+        (Work::Htpasswd, Kind::Landfast) => Some("`landfast serve` doesn't know htpasswd files yet".to_owned()),
+        _ => None,
+    }
+}
+
+/// The servers that are there, in the order in which they are measured.
+fn installed(arguments: &Arguments, data: &Path, report: &mut Report) -> anyhow::Result<Vec<Server>> {
+    let trust = Rc::new(Trust::make(data)?);
+    let mut servers = Vec::new();
+    for kind in Kind::ALL {
+        let binary = match kind {
+            Kind::Landfast => {
+                Some(arguments.server.clone().unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_landfast"))))
+            }
+            _ if arguments.alone => continue,
+            Kind::Distribution => servers::find_program(distribution::PROGRAM),
+            Kind::Nginx => servers::find_program(nginx::PROGRAM),
+        };
+        let Some(binary) = binary else {
+            report.note(format!("{} was skipped: it is not installed (src/benches/install, as root).", kind.name()));
+            continue;
+        };
+        servers.push(Server::new(kind, binary, data, Rc::clone(&trust))?);
+    }
+    Ok(servers)
+}
