@@ -26,6 +26,8 @@ E2E_ARGS ?=
 
 # For `make bench`: scenarios, or parts of their names, and options; all of it, without any.
 BENCH_ARGS ?=
+# `dist` is what `make image` ships, and takes minutes more to build.
+BENCH_PROFILE ?= bench
 
 .PHONY: help run test e2e lint bench crds manifests image tools fmt clean
 
@@ -54,8 +56,8 @@ lint: ## Check format, lints, generated files, scripts, and what kustomize and H
 
 bench: ## Measure the registry against its peers, and the policy (BENCH_ARGS: parts of scenarios' names, --quick, --help)
 	@src/benches/install
-	cargo bench --locked --bench registry -- $(BENCH_ARGS)
-	$(if $(BENCH_ARGS),,cargo bench --locked --bench policy)
+	cargo bench --locked --profile $(BENCH_PROFILE) --bench registry -- $(BENCH_ARGS)
+	$(if $(BENCH_ARGS),,cargo bench --locked --profile $(BENCH_PROFILE) --bench policy)
 
 crds: ## Write crds/ from the API types
 	cargo run --locked --quiet -- crds --output crds

@@ -24,15 +24,19 @@ mod trust;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Parser as _;
 
 use arguments::Arguments;
 use content::{Content, Fresh};
 use report::Report;
 use scenarios::{Context, Scenario, Work};
-use servers::{Kind, Mode, Server, distribution, nginx};
+use servers::{Kind, Mode, Server, distribution, landfast, nginx};
 use trust::Trust;
+
+/// Seen by tracing the calls of a push.
+const SYNC_POLICY: &str = "Sync policy: landfast answers once the file and each folder that names it are synced. \
+    Distribution 2.8 syncs each file, most of them twice, and no folder.";
 
 const LARGE: usize = 256 * 1024 * 1024;
 const SMALL: usize = 512;
@@ -52,7 +56,9 @@ fn main() -> anyhow::Result<()> {
     std::fs::write(folder.join("registry.jsonl"), report.raw())?;
     println!("{table}");
     eprintln!("table and raw values are in {}; removing the data", folder.display());
-    Ok(std::fs::remove_dir_all(&data)?)
+    std::fs::remove_dir_all(&data)?;
+    ensure!(!report.landfast_failed(), "landfast gave a wrong answer: see the notes below the table");
+    Ok(())
 }
 
 /// Next to what Cargo builds.
@@ -62,6 +68,7 @@ fn default_folder() -> PathBuf {
 
 async fn run(arguments: &Arguments, data: &Path) -> anyhow::Result<(Report, String)> {
     let wanted: Vec<&Scenario> = scenarios::ALL.iter().filter(|scenario| arguments.wants(scenario)).collect();
+    let load_before = load_average();
     let mut report = Report::default();
     let mut servers = installed(arguments, data, &mut report)?;
     let context = Context::new(Content::make(LARGE, SMALL), Fresh::new(LARGEST_PUSH), arguments.time());
@@ -84,8 +91,30 @@ async fn run(arguments: &Arguments, data: &Path) -> anyhow::Result<(Report, Stri
         }
     }
     let peers: Vec<Kind> = servers.iter().map(|server| server.kind).filter(|kind| *kind != Kind::Landfast).collect();
+    report.note(conditions(arguments, &servers, load_before));
+    if wanted.iter().any(|scenario| !scenario.work.only_reads()) {
+        report.note(SYNC_POLICY.to_owned());
+    }
     let table = report.markdown(&wanted, &peers);
     Ok((report, table))
+}
+
+/// What one has to know to compare the table with another one.
+fn conditions(arguments: &Arguments, servers: &[Server], load_before: f64) -> String {
+    let versions: Vec<String> = servers.iter().map(|server| servers::version(&server.binary)).collect();
+    let (cores, rounds) = (std::thread::available_parallelism().map_or(0, usize::from), arguments.rounds());
+    let (time, load) = (arguments.time().as_secs_f64(), load_average());
+    format!(
+        "{cores} cores, {rounds} rounds of about {time} s each, the best round counts; load average {load_before:.1} \
+         before and {load:.1} after. Servers: {}.",
+        versions.join("; ")
+    )
+}
+
+/// Of the last minute.
+fn load_average() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(f64::NAN)
 }
 
 async fn measure(scenario: &Scenario, server: &mut Server, context: &Context, round: usize, report: &mut Report) {
@@ -107,16 +136,14 @@ async fn measure(scenario: &Scenario, server: &mut Server, context: &Context, ro
         }
         Err(error) => {
             eprintln!("    {} failed: {error:#}", server.kind.name());
-            report.note(format!("{}: {} failed: {error:#}.", server.kind.name(), scenario.rows[0].name));
+            report.failed(server.kind, scenario.rows[0].name, &error);
         }
     }
 }
 
-fn skipped(work: Work, server: &Server) -> Option<String> {
-    match (work, server.kind) {
-        (Work::Htpasswd, Kind::Landfast) => Some("`landfast serve` doesn't know htpasswd files yet".to_owned()),
-        _ => None,
-    }
+fn skipped(work: Work, server: &Server) -> Option<&'static str> {
+    let unknown = work == Work::Htpasswd && server.kind == Kind::Landfast && !landfast::knows_htpasswd(&server.binary);
+    unknown.then_some("`landfast serve` has no `--htpasswd`")
 }
 
 /// The servers that are there, in the order in which they are measured.

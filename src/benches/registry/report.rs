@@ -14,6 +14,7 @@ pub struct Report {
     values: Vec<(&'static str, Kind, f64)>,
     raw: Vec<Value>,
     notes: Vec<String>,
+    landfast_failed: bool,
 }
 
 impl Report {
@@ -31,6 +32,16 @@ impl Report {
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
+    }
+
+    /// A scenario that can't be measured, because an answer is not what it must be.
+    pub fn failed(&mut self, kind: Kind, scenario: &str, error: &anyhow::Error) {
+        self.landfast_failed |= kind == Kind::Landfast;
+        self.note(format!("{}: {scenario} failed: {error:#}.", kind.name()));
+    }
+
+    pub fn landfast_failed(&self) -> bool {
+        self.landfast_failed
     }
 
     /// One JSON object a line.

@@ -7,8 +7,6 @@ use std::process::Command;
 use super::{Mode, Place};
 
 pub const PROGRAM: &str = "docker-registry";
-/// `bench:bench` by bcrypt of cost 5.
-pub const HTPASSWD: &str = "bench:$2y$05$6Q3gm5bo22smxcbMtzmsxeS3xUDVrgWehyou3apZprn7icW9rpZ3G\n";
 
 pub fn command(binary: &Path, place: &Place, mode: Mode) -> anyhow::Result<Command> {
     let configuration = place.folder.join("config.yml");
@@ -25,8 +23,7 @@ fn configured(place: &Place, mode: Mode) -> anyhow::Result<String> {
         Mode::Plain => (String::new(), String::new()),
         Mode::Tls => (format!("  tls:\n    certificate: {certificate}\n    key: {key}\n"), String::new()),
         Mode::Htpasswd => {
-            let passwords = place.folder.join("htpasswd");
-            fs::write(&passwords, HTPASSWD)?;
+            let passwords = place.htpasswd()?;
             (String::new(), format!("auth:\n  htpasswd:\n    realm: bench\n    path: {}\n", passwords.display()))
         }
     };

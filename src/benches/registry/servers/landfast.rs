@@ -13,6 +13,8 @@ use crate::client::{Body, SMALL_BUFFER};
 /// Each token is for at most so many repositories.
 pub const SCOPES: usize = 32;
 
+const HTPASSWD_FLAG: &str = "--htpasswd";
+
 const MANIFESTS: &str = "\
 apiVersion: landfast.dev/v1alpha1
 kind: Registry
@@ -22,7 +24,7 @@ spec: {storage: {emptyDir: {}}, tls: {disabled: {}}}
 apiVersion: landfast.dev/v1alpha1
 kind: Project
 metadata: {name: bench, namespace: bench}
-spec: {registryRef: {name: bench}, visibility: Private}
+spec: {registryRef: {name: bench}, visibility: VISIBILITY}
 ---
 apiVersion: landfast.dev/v1alpha1
 kind: Member
@@ -33,7 +35,9 @@ spec: {projectRef: {name: bench}, role: Developer, subjects: [{kind: Robot, name
 pub fn command(binary: &Path, place: &Place, mode: Mode) -> anyhow::Result<Command> {
     let manifests = place.folder.join("manifests");
     std::fs::create_dir_all(&manifests)?;
-    std::fs::write(manifests.join("bench.yaml"), MANIFESTS)?;
+    // A user of a file is in no Member here, and pulls what is internal.
+    let visibility = if mode == Mode::Htpasswd { "Internal" } else { "Private" };
+    std::fs::write(manifests.join("bench.yaml"), MANIFESTS.replace("VISIBILITY", visibility))?;
     let mut command = Command::new(binary);
     command.arg("serve").arg("--manifests").arg(&manifests).arg("--data").arg(place.data());
     command.args(["--listen", &place.address.to_string(), "--health-listen", &place.health.to_string()]);
@@ -42,9 +46,17 @@ pub fn command(binary: &Path, place: &Place, mode: Mode) -> anyhow::Result<Comma
         Mode::Tls => {
             command.arg("--tls-certificate").arg(&place.trust.certificate).arg("--tls-key").arg(&place.trust.key);
         }
-        Mode::Htpasswd => anyhow::bail!("landfast serve doesn't know htpasswd files"),
+        Mode::Htpasswd => {
+            command.arg(HTPASSWD_FLAG).arg(place.htpasswd()?);
+        }
     }
     Ok(command)
+}
+
+/// Whether this binary can take users from a file.
+pub fn knows_htpasswd(binary: &Path) -> bool {
+    let help = Command::new(binary).args(["serve", "--help"]).output();
+    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains(HTPASSWD_FLAG))
 }
 
 /// A token to push to and pull from these repositories, got as clients do: with the robot's password, from `/token`.

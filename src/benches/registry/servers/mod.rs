@@ -16,6 +16,9 @@ use crate::client::{Body, Client, SMALL_BUFFER, Target};
 use crate::process::Tree;
 use crate::trust::Trust;
 
+/// A file of passwords: `bench:bench` by bcrypt of cost 5.
+pub const HTPASSWD: &str = "bench:$2y$05$6Q3gm5bo22smxcbMtzmsxeS3xUDVrgWehyou3apZprn7icW9rpZ3G\n";
+
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_micros(200);
@@ -65,6 +68,13 @@ impl Place {
     /// Where a server keeps what is pushed, and nginx finds what it serves.
     pub fn data(&self) -> PathBuf {
         self.folder.join("data")
+    }
+
+    /// Writes the file of passwords.
+    fn htpasswd(&self) -> anyhow::Result<PathBuf> {
+        let path = self.folder.join("htpasswd");
+        std::fs::write(&path, HTPASSWD)?;
+        Ok(path)
     }
 }
 
@@ -221,4 +231,13 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     folders.map(|folder| folder.join(name)).find(|program| program.is_file())
+}
+
+/// What a program says of its version.
+pub fn version(binary: &Path) -> String {
+    // nginx knows only the short form.
+    let answers = ["--version", "-v"].into_iter().filter_map(|flag| Command::new(binary).arg(flag).output().ok());
+    let answer = answers.into_iter().find(|answer| answer.status.success());
+    let text = answer.map(|answer| [answer.stdout, answer.stderr].concat()).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().next().unwrap_or("unknown version").trim().to_owned()
 }
