@@ -53,7 +53,10 @@ impl Content {
 }
 
 pub fn manifest(config: &Blob, layers: &[Blob]) -> Blob {
-    let descriptor = |media_type: &str, blob: &Blob| json!({"mediaType": media_type, "digest": blob.digest, "size": blob.bytes.len()});
+    let descriptor = |media_type: &str, Blob { digest, bytes }: &Blob| {
+        let size = bytes.len();
+        json!({"mediaType": media_type, "digest": digest, "size": size})
+    };
     let layers: Vec<_> = layers.iter().map(|layer| descriptor(LAYER_TYPE, layer)).collect();
     let value = json!({
         "schemaVersion": 2,

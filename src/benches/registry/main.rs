@@ -40,13 +40,11 @@ const SYNC_POLICY: &str = "Sync policy: landfast answers once the file and each 
 
 const LARGE: usize = 256 * 1024 * 1024;
 const SMALL: usize = 512;
-const LARGEST_PUSH: usize = 128 * 1024 * 1024;
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let folder = arguments.folder.clone().unwrap_or_else(default_folder);
-    let data = folder.join("data");
+    let data = folder.join("registry-data");
     // What an interrupted run has left.
     let _ = std::fs::remove_dir_all(&data);
     std::fs::create_dir_all(&data)?;
@@ -71,7 +69,7 @@ async fn run(arguments: &Arguments, data: &Path) -> anyhow::Result<(Report, Stri
     let load_before = load_average();
     let mut report = Report::default();
     let mut servers = installed(arguments, data, &mut report)?;
-    let context = Context::new(Content::make(LARGE, SMALL), Fresh::new(LARGEST_PUSH), arguments.time());
+    let mut context = Context::new(Content::make(LARGE, SMALL), Fresh::new(scenarios::LARGEST_PUSH), arguments.time());
     for server in &mut servers {
         eprintln!("filling {}", server.kind.name());
         seed::content(server, &context.content).await.with_context(|| server.kind.name())?;
@@ -85,7 +83,7 @@ async fn run(arguments: &Arguments, data: &Path) -> anyhow::Result<(Report, Stri
             for scenario in wanted.iter().filter(|scenario| scenario.mode == mode) {
                 eprintln!("round {}, {}", round + 1, scenario.rows[0].name);
                 for server in &mut servers {
-                    measure(scenario, server, &context, round, &mut report).await;
+                    measure(scenario, server, &mut context, round, &mut report).await;
                 }
             }
         }
@@ -117,7 +115,7 @@ fn load_average() -> f64 {
     text.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(f64::NAN)
 }
 
-async fn measure(scenario: &Scenario, server: &mut Server, context: &Context, round: usize, report: &mut Report) {
+async fn measure(scenario: &Scenario, server: &mut Server, context: &mut Context, round: usize, report: &mut Report) {
     if !server.kind.is_registry() && !scenario.work.only_reads() {
         return;
     }

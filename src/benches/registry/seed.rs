@@ -82,8 +82,8 @@ async fn all(
     drive(&server.target()?, load, async |client, number| work(client, number as usize).await).await.map(drop)
 }
 
-/// Writes what Distribution's listings look at, names of folders: to push all of it takes minutes, and so does to delete
-/// it again. Its layout has been the same for ten years, and the listings are counted.
+/// Writes what Distribution's listings look at, names of folders: to push all of it takes minutes, and so does removing
+/// it. Its layout has been the same for ten years, and the names in its answers are counted.
 fn distribution(data: &Path) -> anyhow::Result<()> {
     let repositories = data.join("docker/registry/v2/repositories");
     for number in 1..TAGS {

@@ -6,7 +6,9 @@ mod pushes;
 mod reads;
 mod storms;
 
-use std::cell::{Cell, RefCell};
+pub use pushes::LARGEST_PUSH;
+
+use std::cell::Cell;
 use std::time::Duration;
 
 use crate::content::{Content, Fresh};
@@ -110,14 +112,19 @@ use Unit::{CpuMicroseconds, CpuSecondsPerGigabyte, Mebibytes, Milliseconds, PerS
 #[rustfmt::skip] // A table.
 pub const ALL: &[Scenario] = &[
     Scenario { work: Work::Pull, mode: Mode::Plain, rows: &[row("pull warm, HTTP", CpuSecondsPerGigabyte, 0.20)] },
-    Scenario { work: Work::PullCold, mode: Mode::Plain, rows: &[row("pull cold, HTTP", CpuSecondsPerGigabyte, 0.30)] },
-    Scenario { work: Work::Pull, mode: Mode::Tls, rows: &[row("pull warm, TLS, HTTP/1.1", CpuSecondsPerGigabyte, 0.50)] },
-    Scenario { work: Work::PullHttp2, mode: Mode::Tls, rows: &[row("pull warm, TLS, HTTP/2", CpuSecondsPerGigabyte, 0.65)] },
-    Scenario { work: Work::SmallPulls, mode: Mode::Plain, rows: &[row("pull of 4 KiB blobs", CpuMicroseconds, 30.0)] },
+    Scenario { work: Work::PullCold, mode: Mode::Plain, rows: &[
+        row("pull cold, HTTP", CpuSecondsPerGigabyte, 0.30)] },
+    Scenario { work: Work::Pull, mode: Mode::Tls, rows: &[
+        row("pull warm, TLS, HTTP/1.1", CpuSecondsPerGigabyte, 0.50)] },
+    Scenario { work: Work::PullHttp2, mode: Mode::Tls, rows: &[
+        row("pull warm, TLS, HTTP/2", CpuSecondsPerGigabyte, 0.65)] },
+    Scenario { work: Work::SmallPulls, mode: Mode::Plain, rows: &[
+        row("pull of 4 KiB blobs", CpuMicroseconds, 30.0)] },
     Scenario { work: Work::Ranges, mode: Mode::Plain, rows: &[row("64 KiB ranges", CpuSecondsPerGigabyte, 0.7)] },
     Scenario { work: Work::Storm, mode: Mode::Plain, rows: &[
         row("storm", CpuMicroseconds, 20.0), row("storm, throughput", PerSecond, 28_000.0)] },
-    Scenario { work: Work::ManyConnections, mode: Mode::Plain, rows: &[row("storm-many, peak memory", Mebibytes, 25.0)] },
+    Scenario { work: Work::ManyConnections, mode: Mode::Plain, rows: &[
+        row("storm-many, peak memory", Mebibytes, 25.0)] },
     Scenario { work: Work::NewConnections, mode: Mode::Plain, rows: &[row("storm-new", CpuMicroseconds, 55.0)] },
     Scenario { work: Work::NewConnections, mode: Mode::Tls, rows: &[row("storm-new, TLS", CpuMicroseconds, 250.0)] },
     Scenario { work: Work::HeadBlob, mode: Mode::Plain, rows: &[
@@ -128,7 +135,8 @@ pub const ALL: &[Scenario] = &[
         row("push, streamed PATCH, durable", CpuSecondsPerGigabyte, 1.1)] },
     Scenario { work: Work::Push(Way::Chunks), mode: Mode::Plain, rows: &[
         row("push, 8 MiB chunks, durable", CpuSecondsPerGigabyte, 1.2)] },
-    Scenario { work: Work::SmallPushes, mode: Mode::Plain, rows: &[row("push of 4 KiB blobs, durable", CpuMicroseconds, 300.0)] },
+    Scenario { work: Work::SmallPushes, mode: Mode::Plain, rows: &[
+        row("push of 4 KiB blobs, durable", CpuMicroseconds, 300.0)] },
     Scenario { work: Work::TagPut, mode: Mode::Plain, rows: &[row("tag PUT, durable", CpuMicroseconds, 150.0)] },
     Scenario { work: Work::Mount, mode: Mode::Plain, rows: &[row("cross-repository mount", CpuMicroseconds, 70.0)] },
     Scenario { work: Work::Tags, mode: Mode::Plain, rows: &[
@@ -138,13 +146,14 @@ pub const ALL: &[Scenario] = &[
     Scenario { work: Work::Start, mode: Mode::Plain, rows: &[row("start to first 200 on /v2/", Milliseconds, 6.0)] },
     Scenario { work: Work::Memory, mode: Mode::Plain, rows: &[
         row("memory after start", Mebibytes, 10.0), row("memory, peak in a pull", Mebibytes, 18.0)] },
-    Scenario { work: Work::Htpasswd, mode: Mode::Htpasswd, rows: &[row("htpasswd storm (bcrypt cost 5)", CpuMicroseconds, 30.0)] },
+    Scenario { work: Work::Htpasswd, mode: Mode::Htpasswd, rows: &[
+        row("htpasswd storm (bcrypt cost 5)", CpuMicroseconds, 30.0)] },
 ];
 
 /// What all measurements share.
 pub struct Context {
     pub content: Content,
-    pub fresh: RefCell<Fresh>,
+    pub fresh: Fresh,
     /// How long one measurement lasts, about.
     pub time: Duration,
     serial: Cell<u64>,
@@ -152,7 +161,7 @@ pub struct Context {
 
 impl Context {
     pub fn new(content: Content, fresh: Fresh, time: Duration) -> Self {
-        Self { content, fresh: RefCell::new(fresh), time, serial: Cell::new(0) }
+        Self { content, fresh, time, serial: Cell::new(0) }
     }
 
     /// For names that have not been there before.
@@ -179,7 +188,7 @@ impl Outcome {
 }
 
 /// Measures once. The server runs in the scenario's mode.
-pub async fn run(work: Work, server: &mut Server, context: &Context) -> anyhow::Result<Outcome> {
+pub async fn run(work: Work, server: &mut Server, context: &mut Context) -> anyhow::Result<Outcome> {
     match work {
         Work::Pull => reads::pull(server, context).await,
         Work::PullHttp2 => reads::pull_http2(server, context).await,

@@ -11,7 +11,8 @@ use crate::seed::TAGGED;
 use crate::servers::Server;
 
 const PUSHED: &str = "bench/pushed";
-pub const LARGE_SIZE: usize = 128 * 1024 * 1024;
+/// Bytes of the large ones.
+pub const LARGEST_PUSH: usize = 128 * 1024 * 1024;
 const CONNECTIONS: usize = 4;
 /// Small blobs that one measurement pushes at most.
 const SMALL_PUSHES: usize = 4_000;
@@ -19,23 +20,22 @@ const SMALL_PUSHES: usize = 4_000;
 const MOUNT_TARGETS: u64 = 8;
 
 /// One blob in one of the ways.
-pub async fn large(server: &mut Server, context: &Context, way: Way) -> anyhow::Result<Outcome> {
+pub async fn large(server: &mut Server, context: &mut Context, way: Way) -> anyhow::Result<Outcome> {
     server.authorize(&[PUSHED.to_owned()]).await?;
     let mut client = server.client(LARGE_BUFFER)?;
-    let mut fresh = context.fresh.borrow_mut();
-    push::check(server, &mut client, PUSHED, &fresh.small(1)[0], way).await?;
-    let (bytes, digest) = fresh.next(LARGE_SIZE);
+    push::check(server, &mut client, PUSHED, &context.fresh.small(1)[0], way).await?;
+    let (bytes, digest) = context.fresh.next(LARGEST_PUSH);
     let meter = Meter::start(server)?;
     let status = push::blob(server, &mut client, PUSHED, (bytes, &digest), way).await?;
-    let measured = meter.stop(1, LARGE_SIZE as u64).await?;
+    let measured = meter.stop(1, LARGEST_PUSH as u64).await?;
     ensure!(status == 201, "status {status} of a push");
     client.expect(&server.head("HEAD", &format!("/v2/{PUSHED}/blobs/{digest}"), ""), 200).await?;
     Ok(Outcome::of(measured, Measured::cpu_seconds_per_gigabyte))
 }
 
-pub async fn small(server: &mut Server, context: &Context) -> anyhow::Result<Outcome> {
+pub async fn small(server: &mut Server, context: &mut Context) -> anyhow::Result<Outcome> {
     server.authorize(&[PUSHED.to_owned()]).await?;
-    let blobs = context.fresh.borrow_mut().small(SMALL_PUSHES);
+    let blobs = context.fresh.small(SMALL_PUSHES);
     push::check(server, &mut server.client(SMALL_BUFFER)?, PUSHED, &blobs[0], Way::Monolithic).await?;
     let blobs = &blobs[1..];
     let work = async |client: &mut Client, number: u64| {

@@ -30,7 +30,8 @@ fn configured(place: &Place, mode: Mode) -> anyhow::Result<String> {
     Ok(format!(
         "version: 0.1\n\
          log:\n  fields:\n    service: registry\n\
-         storage:\n  cache:\n    blobdescriptor: inmemory\n  filesystem:\n    rootdirectory: {data}\n  delete:\n    enabled: true\n\
+         storage:\n  cache:\n    blobdescriptor: inmemory\n  filesystem:\n    rootdirectory: {data}\n\
+         \x20 delete:\n    enabled: true\n\
          http:\n  addr: {address}\n  headers:\n    X-Content-Type-Options: [nosniff]\n{tls}\
          {auth}\
          health:\n  storagedriver:\n    enabled: true\n    interval: 10s\n    threshold: 3\n"

@@ -205,8 +205,8 @@ impl Server {
     pub fn head(&self, method: &str, path: &str, more: &str) -> Vec<u8> {
         let (address, authorization) = (self.place.address, &self.authorization);
         let accept = crate::content::MANIFEST_TYPE;
-        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: bench\r\nAccept: {accept}\r\n{authorization}{more}\r\n")
-            .into_bytes()
+        let fixed = format!("Host: {address}\r\nUser-Agent: bench\r\nAccept: {accept}\r\n");
+        format!("{method} {path} HTTP/1.1\r\n{fixed}{authorization}{more}\r\n").into_bytes()
     }
 
     /// What HTTP/2 wants instead.

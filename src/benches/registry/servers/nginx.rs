@@ -44,7 +44,8 @@ pub fn command(binary: &Path, place: &Place, mode: Mode) -> anyhow::Result<Comma
          events {{ worker_connections 2048; }}\n\
          http {{\n{temporaries}\
          sendfile on; tcp_nopush on; types_hash_max_size 2048; default_type {MANIFEST_TYPE};\n\
-         ssl_protocols TLSv1 TLSv1.1 TLSv1.2 TLSv1.3; ssl_prefer_server_ciphers on; access_log {folder}/access.log; gzip on;\n\
+         ssl_protocols TLSv1 TLSv1.1 TLSv1.2 TLSv1.3; ssl_prefer_server_ciphers on;\n\
+         access_log {folder}/access.log; gzip on;\n\
          server {{ {tls} root {}; location = /v2/ {{ index index.html; }} }}\n}}\n",
         data.display()
     );
