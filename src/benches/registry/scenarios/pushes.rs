@@ -13,24 +13,29 @@ use crate::servers::Server;
 const PUSHED: &str = "bench/pushed";
 /// Bytes of the large ones.
 pub const LARGEST_PUSH: usize = 128 * 1024 * 1024;
+/// Of them in one measurement.
+const PUSHES: usize = 2;
 const CONNECTIONS: usize = 4;
 /// Small blobs that one measurement pushes at most.
 const SMALL_PUSHES: usize = 4_000;
 /// Repositories that one measurement mounts into.
 const MOUNT_TARGETS: u64 = 8;
 
-/// One blob in one of the ways.
+/// Large blobs, one after the other, in one of the ways.
 pub async fn large(server: &mut Server, context: &mut Context, way: Way) -> anyhow::Result<Outcome> {
     server.authorize(&[PUSHED.to_owned()]).await?;
     let mut client = server.client(LARGE_BUFFER)?;
     push::check(server, &mut client, PUSHED, &context.fresh.small(1)[0], way).await?;
-    let (bytes, digest) = context.fresh.next(LARGEST_PUSH);
-    let meter = Meter::start(server)?;
-    let status = push::blob(server, &mut client, PUSHED, (bytes, &digest), way).await?;
-    let measured = meter.stop(1, LARGEST_PUSH as u64).await?;
-    ensure!(status == 201, "status {status} of a push");
-    client.expect(&server.head("HEAD", &format!("/v2/{PUSHED}/blobs/{digest}"), ""), 200).await?;
-    Ok(Outcome::of(measured, Measured::cpu_seconds_per_gigabyte))
+    let mut sum = Measured::default();
+    for _ in 0..PUSHES {
+        let (bytes, digest) = context.fresh.next(LARGEST_PUSH);
+        let meter = Meter::start(server)?;
+        let status = push::blob(server, &mut client, PUSHED, (bytes, &digest), way).await?;
+        sum = sum.plus(&meter.stop(1, LARGEST_PUSH as u64).await?);
+        ensure!(status == 201, "status {status} of a push");
+        client.expect(&server.head("HEAD", &format!("/v2/{PUSHED}/blobs/{digest}"), ""), 200).await?;
+    }
+    Ok(Outcome::of(sum, Measured::cpu_seconds_per_gigabyte))
 }
 
 pub async fn small(server: &mut Server, context: &mut Context) -> anyhow::Result<Outcome> {
