@@ -10,9 +10,11 @@ use landfast::config::{PolicySource, ServeConfig, StorageConfig};
 use landfast::registry::auth::Live;
 use landfast::registry::content::Content;
 use landfast::registry::http::{self, App, CertificateFiles, HttpMetrics};
+use landfast::registry::metrics::observe;
 use landfast::registry::snapshots::{file::FileSource, kube as kube_source};
+use landfast::registry::storage::MeteredStore;
 use landfast::registry::storage::filesystem::FilesystemStore;
-use landfast::telemetry::{Metrics, serve_health};
+use landfast::telemetry::{Logs, Metrics, serve_health};
 use tokio_util::sync::CancellationToken;
 
 use super::standalone;
@@ -71,19 +73,21 @@ impl Arguments {
     }
 }
 
-pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub async fn run(arguments: Arguments, logs: &Logs) -> anyhow::Result<()> {
     let config = arguments.into_config()?;
     let shutdown = super::shutdown_on_signal()?;
     let StorageConfig::Filesystem { root } = config.storage.clone();
     let store = tokio::task::spawn_blocking(move || FilesystemStore::open(root)).await??;
-    let content = Content::new(Arc::new(store));
-    let live = Arc::new(Live::new());
     let metrics = Metrics::new();
+    logs.register(&metrics);
+    let content = Content::new(Arc::new(MeteredStore::new(Arc::new(store), "filesystem", &metrics)));
+    let live = Arc::new(Live::new());
 
     let tls = match &config.tls {
         Some(files) => Some(Arc::new(CertificateFiles::load(files.clone()).await?)),
         None => None,
     };
+    observe(&metrics, Arc::clone(&live), tls.clone());
     let listener = super::listen(config.listen, "registry").await?;
     let health = super::listen(config.health_listen, "health endpoints").await?;
     let policy = follow_policy(&config, &live, shutdown.clone()).await?;

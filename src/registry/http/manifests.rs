@@ -11,6 +11,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, Response, StatusCode};
 use serde::Deserialize;
 
+use super::audit::Event;
 use super::body::RequestBody;
 use super::dispatch::{Permitted, Shared};
 use super::error::RequestError;
@@ -54,9 +55,9 @@ pub async fn put(
     let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
     let pusher = permitted.caller.identity().to_string();
     let now = SystemTime::from(permitted.now);
-    let new = NewManifest { tag, manifest, bytes, digest: digest.clone(), pusher: pusher.clone(), now };
+    let new = NewManifest { tag, manifest, bytes, digest: digest.clone(), pusher, now };
     let has_subject = permitted.shared.app.content.put_manifest(repository, new).await?;
-    tracing::info!(target: "audit", event = "push", identity = pusher, %repository, %reference, %digest);
+    permitted.audit(Event::Push { repository, reference, digest: &digest });
 
     let mut response = about(StatusCode::CREATED, &digest).header(LOCATION, manifest_location(repository, &digest));
     if let Some(subject) = subject.filter(|_| has_subject) {
@@ -75,8 +76,7 @@ pub async fn delete(
         Reference::Tag(tag) => content.delete_tag(repository, tag).await?,
         Reference::Digest(digest) => content.delete_manifest(repository, digest).await?,
     }
-    let identity = permitted.caller.identity();
-    tracing::info!(target: "audit", event = "delete-manifest", %identity, %repository, %reference);
+    permitted.audit(Event::DeleteManifest { repository, reference });
     Ok(Response::builder().status(StatusCode::ACCEPTED).body(Body::empty())?)
 }
 

@@ -6,6 +6,7 @@
 //! A handler parses no URL and decides about no permission (but for the source of a mount, where a refusal is no
 //! error). Whatever goes wrong becomes a response in [`error`], and nowhere else.
 
+mod audit;
 mod blobs;
 mod body;
 mod catalog;

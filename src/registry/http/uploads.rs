@@ -5,6 +5,7 @@ use futures::StreamExt;
 use http::header::{CONTENT_LENGTH, LOCATION, RANGE};
 use http::{Response, StatusCode};
 
+use super::audit::Event;
 use super::body::RequestBody;
 use super::dispatch::Permitted;
 use super::error::RequestError;
@@ -27,11 +28,13 @@ pub async fn start(
         && permitted.may_pull(from)
         && content.mount_blob(from, repository, digest).await?
     {
+        permitted.audit(Event::Mount { repository, from, digest });
         return created(repository, digest);
     }
     if let (None, Some(digest)) = (mount, digest) {
         let _in_flight = permitted.shared.app.metrics.upload();
         content.put_blob(repository, &digest, body.boxed()).await?;
+        permitted.audit(Event::Upload { repository, digest: &digest });
         return created(repository, &digest);
     }
     let id = content.start_upload(repository).await?;
@@ -73,6 +76,7 @@ pub async fn finish(
     let stream = body.expecting(length).boxed();
     let finished = permitted.shared.app.content.finish_upload(repository, id, at, stream, digest).await;
     finished.map_err(|error| tell_where_to_go_on(error, repository, id))?;
+    permitted.audit(Event::Upload { repository, digest });
     created(repository, digest)
 }
 
@@ -82,6 +86,7 @@ pub async fn cancel(
     id: &UploadId,
 ) -> Result<Response<Body>, RequestError> {
     permitted.shared.app.content.cancel_upload(repository, id).await?;
+    permitted.audit(Event::CancelUpload { repository, upload: id });
     Ok(Response::builder().status(StatusCode::NO_CONTENT).body(Body::empty())?)
 }
 

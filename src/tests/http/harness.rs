@@ -18,6 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use k8s_openapi::jiff::Timestamp;
+use landfast::config::Proxies;
 use landfast::oci::Digest;
 use landfast::policy::{
     CredentialClaims, CredentialSubject, Grant, KeySet, ProjectEntry, RegistryFacts, RobotGrant, Role, Scope,
@@ -25,7 +26,7 @@ use landfast::policy::{
 };
 use landfast::registry::auth::Live;
 use landfast::registry::content::Content;
-use landfast::registry::http::{App, HttpMetrics, router};
+use landfast::registry::http::{App, Connection, HttpMetrics, Scheme as ConnectionScheme, router};
 use landfast::registry::storage::memory::MemoryStore;
 use landfast::telemetry::Metrics;
 use serde_json::{Value, json};
@@ -108,15 +109,26 @@ pub fn subject(robot: &str) -> CredentialSubject {
 impl Registry {
     /// With the policy above in force.
     pub fn new() -> Self {
-        let registry = Self::without_policy();
+        Self::behind(&[])
+    }
+
+    /// Behind proxies with these addresses.
+    pub fn behind(proxies: &[&str]) -> Self {
+        let trusted = proxies.iter().map(|range| range.parse().unwrap()).collect();
+        let registry = Self::build(Proxies { trusted, ..Proxies::default() });
         registry.publish(snapshot());
         registry
     }
 
     pub fn without_policy() -> Self {
+        Self::build(Proxies::default())
+    }
+
+    fn build(proxies: Proxies) -> Self {
         let (live, clock, metrics) = (Arc::new(Live::new()), Arc::new(AtomicI64::new(NOW)), Metrics::new());
         let mut app =
             App::new(Content::new(Arc::new(MemoryStore::new())), Arc::clone(&live), HttpMetrics::register(&metrics));
+        app.proxies = proxies;
         let time = Arc::clone(&clock);
         app.clock = Arc::new(move || Timestamp::from_second(time.load(Ordering::Relaxed)).unwrap());
         Self { router: router(app), live, keys: keys(1), metrics, clock }
@@ -142,6 +154,14 @@ impl Registry {
 
     pub fn basic(&self, robot: &str) -> String {
         format!("Basic {}", STANDARD.encode(format!("robot/ns/{robot}:{}", self.password(robot))))
+    }
+
+    /// What a counter whose labels contain this shows.
+    pub fn count(&self, name: &str, label: &str) -> u64 {
+        let text = self.metrics.encode().unwrap();
+        let prefix = format!("landfast_{name}_total{{");
+        let line = text.lines().find(|line| line.starts_with(&prefix) && line.contains(&format!("\"{label}\"")));
+        line.map_or(0, |line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
     }
 
     /// An unauthenticated request.
@@ -217,6 +237,13 @@ pub struct Call<'a> {
 impl Call<'_> {
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.request = self.request.header(name, value);
+        self
+    }
+
+    /// Over a connection from this address.
+    pub fn from(mut self, address: &str) -> Self {
+        let peer = std::net::SocketAddr::new(address.parse().unwrap(), 4711);
+        self.request = self.request.extension(Connection { peer, scheme: ConnectionScheme::Http });
         self
     }
 

@@ -1,6 +1,7 @@
 //! The registry's HTTP side, in process: requests go through the router to a store in memory.
 
 mod access;
+mod audit;
 mod harness;
 mod malformed;
 mod pull;
