@@ -55,7 +55,8 @@ bench: ## Run the benchmarks
 crds: ## Write crds/ from the API types
 	cargo run --locked --quiet -- crds --output crds
 
-manifests: crds ## Write all generated files: crds/, and the chart's copies of it and of the roles in config/rbac
+manifests: crds ## Write all generated files: crds/, config/metrics.md, and the chart's copies of it and of the roles in config/rbac
+	LANDFAST_WRITE_METRICS_PAGE=1 cargo test --locked --quiet --test http metrics::every_metric_is_documented
 	rm -rf charts/landfast/files
 	mkdir -p charts/landfast/files/{crds,rbac}
 	cp crds/*.landfast.dev.yaml charts/landfast/files/crds/

@@ -39,11 +39,12 @@ pub fn run() -> anyhow::Result<()> {
     // Before anything makes a TLS connection: there is one provider in this binary, and it is chosen here.
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     installed.map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
-    let logs = landfast::telemetry::Logs::init()?;
+    // What is in its queue is written when this goes out of scope.
+    let _logs = landfast::telemetry::Logs::init()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = match mode {
-        Mode::Operator(arguments) => runtime.block_on(operator::run(arguments, &logs)),
-        Mode::Serve(arguments) => runtime.block_on(serve::run(arguments, &logs)),
+        Mode::Operator(arguments) => runtime.block_on(operator::run(arguments)),
+        Mode::Serve(arguments) => runtime.block_on(serve::run(arguments)),
         Mode::Crds(_) => Ok(()),
     };
     // A task that hangs in a system call must not keep the process.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::bail;
 use landfast::controller::lease::{LeaseElection, LeaseTimes};
 use landfast::controller::{self, Settings};
-use landfast::telemetry::{Logs, Metrics, serve_health};
+use landfast::telemetry::{Metrics, serve_health};
 use tokio_util::sync::CancellationToken;
 
 const LEASE: &str = "landfast-operator";
@@ -28,7 +28,7 @@ pub struct Arguments {
     identity: Option<String>,
 }
 
-pub async fn run(arguments: Arguments, logs: &Logs) -> anyhow::Result<()> {
+pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let shutdown = super::shutdown_on_signal()?;
     let client = super::kube_client().await?;
     let health = super::listen(arguments.health_listen, "health endpoints").await?;
@@ -36,7 +36,6 @@ pub async fn run(arguments: Arguments, logs: &Logs) -> anyhow::Result<()> {
     let ready = Arc::new(AtomicBool::new(true));
     let readiness = Arc::clone(&ready);
     let metrics = Metrics::new();
-    logs.register(&metrics);
     let health_shutdown = CancellationToken::new();
     let health_task = tokio::spawn(serve_health(
         health,

@@ -14,7 +14,7 @@ use landfast::registry::metrics::observe;
 use landfast::registry::snapshots::{file::FileSource, kube as kube_source};
 use landfast::registry::storage::MeteredStore;
 use landfast::registry::storage::filesystem::FilesystemStore;
-use landfast::telemetry::{Logs, Metrics, serve_health};
+use landfast::telemetry::{Metrics, serve_health};
 use tokio_util::sync::CancellationToken;
 
 use super::standalone;
@@ -73,13 +73,12 @@ impl Arguments {
     }
 }
 
-pub async fn run(arguments: Arguments, logs: &Logs) -> anyhow::Result<()> {
+pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = arguments.into_config()?;
     let shutdown = super::shutdown_on_signal()?;
     let StorageConfig::Filesystem { root } = config.storage.clone();
     let store = tokio::task::spawn_blocking(move || FilesystemStore::open(root)).await??;
     let metrics = Metrics::new();
-    logs.register(&metrics);
     let content = Content::new(Arc::new(MeteredStore::new(Arc::new(store), "filesystem", &metrics)));
     let live = Arc::new(Live::new());
 
@@ -101,7 +100,8 @@ pub async fn run(arguments: Arguments, logs: &Logs) -> anyhow::Result<()> {
     let mut app = App::new(content, live, HttpMetrics::register(&metrics));
     app.proxies = config.proxies;
     let drain = Duration::from_secs(config.drain_seconds);
-    http::serve(listener, tls, http::router(app), shutdown.clone(), drain).await?;
+    let http_metrics = app.metrics.clone();
+    http::serve(listener, tls, http::router(app), http_metrics, shutdown.clone(), drain).await?;
     // An error of the server ends the rest too.
     shutdown.cancel();
     policy.await?;

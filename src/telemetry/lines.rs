@@ -35,7 +35,6 @@ pub(super) struct LineQueue {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     /// Tells the writer that there is something to do.
@@ -54,17 +53,13 @@ struct State {
 }
 
 impl LineQueue {
-    /// Starts the thread that writes. It runs until the process ends.
-    pub fn start(output: impl Write + Send + 'static) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+    /// Starts the thread that writes. It runs until the process ends. `dropped` counts the lines that there was no room for.
+    pub fn start(output: impl Write + Send + 'static, dropped: Counter) -> std::io::Result<Self> {
+        let (state, filled, written) = Default::default();
+        let shared = Arc::new(Shared { state, filled, written, dropped });
         let writer = Arc::clone(&shared);
         std::thread::Builder::new().name("log".to_owned()).spawn(move || writer.write_all(output))?;
         Ok(Self { shared })
-    }
-
-    /// How many lines have been dropped.
-    pub fn dropped(&self) -> &Counter {
-        &self.shared.dropped
     }
 
     /// Takes a line, its end included.
@@ -157,7 +152,7 @@ mod tests {
     /// A queue whose writer hangs until the receiver is asked, and has one line in hand.
     fn stuck() -> (LineQueue, mpsc::Receiver<Vec<u8>>) {
         let (sender, receiver) = mpsc::sync_channel(0);
-        let queue = LineQueue::start(Rendezvous(sender)).unwrap();
+        let queue = LineQueue::start(Rendezvous(sender), Counter::default()).unwrap();
         queue.push(b"first\n", Importance::Kept);
         while !queue.shared.lock().writing {
             std::thread::yield_now();
@@ -182,7 +177,7 @@ mod tests {
             queue.push(&line, Importance::Droppable);
         }
         queue.push(b"kept\n", Importance::Kept);
-        assert_eq!(queue.dropped().get(), 2);
+        assert_eq!(queue.shared.dropped.get(), 2);
         receiver.recv().unwrap();
         let second = receiver.recv().unwrap();
         assert_eq!(second.len(), DROPPING + 5);
@@ -205,7 +200,7 @@ mod tests {
             written.extend(receiver.recv_timeout(LONG).unwrap());
         }
         pushed.recv_timeout(LONG).unwrap();
-        assert_eq!(queue.dropped().get(), 0);
+        assert_eq!(queue.shared.dropped.get(), 0);
     }
 
     #[test]

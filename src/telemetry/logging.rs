@@ -6,14 +6,15 @@
 
 use std::cell::Cell;
 use std::io::IsTerminal as _;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
+use prometheus_client::metrics::counter::Counter;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer};
 
-use super::Metrics;
 use super::line_format::LogFormat;
 use super::lines::{Importance, LineQueue};
 
@@ -21,6 +22,9 @@ const FILTER: &str = "LANDFAST_LOG";
 const FORMAT: &str = "LANDFAST_LOG_FORMAT";
 /// How long the process waits at its end, or in a panic, for lines to be written.
 const FLUSH: Duration = Duration::from_secs(2);
+
+/// Lines about single requests that were not logged. There is one log in a process, and any number of places that show it.
+pub(super) static DROPPED: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// Why there are no logs.
 #[derive(Debug, thiserror::Error)]
@@ -64,20 +68,11 @@ impl Logs {
     pub fn init() -> Result<Self, LoggingError> {
         let format = parse_format(std::env::var(FORMAT).ok().as_deref(), std::io::stderr().is_terminal())?;
         let filter = parse_filter(std::env::var(FILTER).ok().as_deref())?;
-        let queue = LineQueue::start(std::io::stderr()).map_err(LoggingError::Thread)?;
+        let queue = LineQueue::start(std::io::stderr(), DROPPED.clone()).map_err(LoggingError::Thread)?;
         let layer = LineLayer { format, queue: queue.clone() };
         tracing_subscriber::registry().with(filter).with(layer).try_init()?;
         flush_on_panic(queue.clone());
         Ok(Self { queue })
-    }
-
-    /// Shows how many lines had to be dropped.
-    pub fn register(&self, metrics: &Metrics) {
-        metrics.register(|registry| {
-            let help =
-                "Lines about single requests that were not logged, because lines came faster than they were read";
-            registry.register("log_lines_dropped", help, self.queue.dropped().clone());
-        });
     }
 }
 

@@ -7,6 +7,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use super::logging::DROPPED;
 use super::process::Process;
 
 const PREFIX: &str = "landfast";
@@ -24,7 +25,10 @@ impl Default for Metrics {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Process::started_now()));
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.sub_registry_with_prefix(PREFIX).register("build", "The program", build);
+        let own = registry.sub_registry_with_prefix(PREFIX);
+        own.register("build", "The program", build);
+        let help = "Lines about single requests that were not logged, because lines came faster than they were read";
+        own.register("log_lines_dropped", help, DROPPED.clone());
         Self { registry: Arc::new(Mutex::new(registry)) }
     }
 }

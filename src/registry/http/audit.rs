@@ -118,6 +118,8 @@ impl AuditContext<'_> {
         let route = Route::parse(self.method, parts.uri.path(), parts.uri.query().unwrap_or_default()).ok();
         let target = route.as_ref().map(Route::target).unwrap_or_default();
         let user = user.map(shown_user);
+        // Who has failed to log in is nobody, also where the form came in an anonymous request.
+        let identity = identity.filter(|_| event == "denied");
         let record = Record {
             refused: Some(error),
             user: user.as_deref(),

@@ -61,12 +61,13 @@ pub struct HttpMetrics {
     received: Counter,
     sent: Counter,
     uploads: Gauge,
+    connections: Gauge,
 }
 
-/// An upload that is being received, as long as this lives.
-pub struct UploadInFlight(Gauge);
+/// Something that is counted as long as this lives: an upload that is being received, or an open connection.
+pub struct InFlight(Gauge);
 
-impl Drop for UploadInFlight {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -83,6 +84,7 @@ impl HttpMetrics {
             received: Counter::default(),
             sent: Counter::default(),
             uploads: Gauge::default(),
+            connections: Gauge::default(),
         };
         metrics.register(|registry| {
             registry.register("http_requests", "Requests answered, by what they asked for", new.requests.clone());
@@ -99,13 +101,19 @@ impl HttpMetrics {
             registry.register("http_received_bytes", "Bytes of request bodies", new.received.clone());
             registry.register("http_sent_bytes", "Bytes of response bodies", new.sent.clone());
             registry.register("uploads_in_flight", "Requests that are sending content of blobs", new.uploads.clone());
+            registry.register("http_connections", "Connections that are open", new.connections.clone());
         });
         new
     }
 
-    pub(super) fn upload(&self) -> UploadInFlight {
+    pub(super) fn upload(&self) -> InFlight {
         self.uploads.inc();
-        UploadInFlight(self.uploads.clone())
+        InFlight(self.uploads.clone())
+    }
+
+    pub(super) fn connection(&self) -> InFlight {
+        self.connections.inc();
+        InFlight(self.connections.clone())
     }
 
     /// Counts who is turned away.

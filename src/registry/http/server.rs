@@ -27,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
-use super::{CertificateFiles, Connection, Scheme, TlsError};
+use super::{CertificateFiles, Connection, HttpMetrics, Scheme, TlsError};
 
 /// Connections at the same time. Each one takes a descriptor, and more while it reads or writes content.
 pub const MAX_CONNECTIONS: usize = 4096;
@@ -61,6 +61,7 @@ pub async fn serve<S>(
     listener: TcpListener,
     tls: Option<Arc<CertificateFiles>>,
     service: S,
+    metrics: HttpMetrics,
     shutdown: CancellationToken,
     drain: Duration,
 ) -> Result<(), ServeError>
@@ -85,10 +86,10 @@ where
         // Those that are over are let go of; a panic in one has been reported by the panic hook.
         while connections.try_join_next().is_some() {}
         let Some((stream, peer, permit)) = accepted else { continue };
-        let (server, watcher) = (server.clone(), graceful.watcher());
+        let (server, watcher, counted) = (server.clone(), graceful.watcher(), metrics.connection());
         connections.spawn(async move {
             server.connection(stream, peer, watcher).await;
-            drop(permit);
+            drop((permit, counted));
         });
     }
 

@@ -27,6 +27,7 @@ use landfast::policy::{
 use landfast::registry::auth::Live;
 use landfast::registry::content::Content;
 use landfast::registry::http::{App, Connection, HttpMetrics, Scheme as ConnectionScheme, router};
+use landfast::registry::storage::MeteredStore;
 use landfast::registry::storage::memory::MemoryStore;
 use landfast::telemetry::Metrics;
 use serde_json::{Value, json};
@@ -41,6 +42,7 @@ pub struct Registry {
     pub live: Arc<Live>,
     pub keys: Arc<KeySet>,
     pub metrics: Metrics,
+    pub http_metrics: HttpMetrics,
     clock: Arc<AtomicI64>,
 }
 
@@ -126,12 +128,13 @@ impl Registry {
 
     fn build(proxies: Proxies) -> Self {
         let (live, clock, metrics) = (Arc::new(Live::new()), Arc::new(AtomicI64::new(NOW)), Metrics::new());
-        let mut app =
-            App::new(Content::new(Arc::new(MemoryStore::new())), Arc::clone(&live), HttpMetrics::register(&metrics));
+        let store = MeteredStore::new(Arc::new(MemoryStore::new()), "memory", &metrics);
+        let mut app = App::new(Content::new(Arc::new(store)), Arc::clone(&live), HttpMetrics::register(&metrics));
         app.proxies = proxies;
         let time = Arc::clone(&clock);
         app.clock = Arc::new(move || Timestamp::from_second(time.load(Ordering::Relaxed)).unwrap());
-        Self { router: router(app), live, keys: keys(1), metrics, clock }
+        let http_metrics = app.metrics.clone();
+        Self { router: router(app), http_metrics, live, keys: keys(1), metrics, clock }
     }
 
     pub fn publish(&self, snapshot: Snapshot) {

@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod harness;
 mod malformed;
+mod metrics;
 mod pull;
 mod push;
 mod tls;
