@@ -1,6 +1,7 @@
 //! Configuration of `serve`: one schema, rendered by the operator, parsed by the registry.
 
 mod proxies;
+mod telemetry;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::proxies::{Cidr, CidrError, ForwardingHeaders, Proxies};
+pub use self::telemetry::{Telemetry, TraceSettings};
 
 /// Why a configuration can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,9 @@ pub struct ServeConfig {
     /// The proxies in front of the registry.
     #[serde(default, skip_serializing_if = "is_default")]
     pub proxies: Proxies,
+    /// What the registry tells about itself.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub telemetry: Telemetry,
 }
 
 /// PEM files, read again when they change.
@@ -133,6 +138,7 @@ mod tests {
             policy: PolicySource::Kube { namespace: "ns".to_owned(), registry: "main".to_owned() },
             drain_seconds: 25,
             proxies: Proxies { trusted: vec!["10.0.0.0/8".parse().unwrap()], ..Proxies::default() },
+            telemetry: Telemetry { traces: TraceSettings { sample_ratio: 0.5, ..TraceSettings::default() } },
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.yaml");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
-use landfast::config::{PolicySource, ServeConfig, StorageConfig};
+use landfast::config::{PolicySource, ServeConfig, StorageConfig, TraceSettings};
 use landfast::registry::auth::Live;
 use landfast::registry::content::Content;
 use landfast::registry::http::{self, App, CertificateFiles, HttpMetrics};
@@ -14,7 +14,7 @@ use landfast::registry::metrics::observe;
 use landfast::registry::snapshots::{file::FileSource, kube as kube_source};
 use landfast::registry::storage::MeteredStore;
 use landfast::registry::storage::filesystem::FilesystemStore;
-use landfast::telemetry::{Metrics, serve_health};
+use landfast::telemetry::{Metrics, TraceExport, Traces, serve_health};
 use tokio_util::sync::CancellationToken;
 
 use super::standalone;
@@ -99,14 +99,23 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 
     let mut app = App::new(content, live, HttpMetrics::register(&metrics));
     app.proxies = config.proxies;
+    let traces = start_traces(&config.telemetry.traces)?;
+    app.traces = traces.clone();
     let drain = Duration::from_secs(config.drain_seconds);
     let http_metrics = app.metrics.clone();
     http::serve(listener, tls, http::router(app), http_metrics, shutdown.clone(), drain).await?;
     // An error of the server ends the rest too.
     shutdown.cancel();
     policy.await?;
+    traces.stop().await;
     health_shutdown.cancel();
     Ok(())
+}
+
+fn start_traces(settings: &TraceSettings) -> anyhow::Result<Traces> {
+    let TraceSettings { endpoint, sample_ratio, service_name } = settings;
+    let Some(endpoint) = endpoint else { return Ok(Traces::default()) };
+    Ok(Traces::start(&TraceExport { endpoint, sample_ratio: *sample_ratio, service_name })?)
 }
 
 /// Puts the policy in force, and keeps it so in the background.

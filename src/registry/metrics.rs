@@ -28,18 +28,18 @@ impl Collector for Observed {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
         };
-        show("policy_revision", "How often a policy has been put in force", self.live.revision().cast_signed())?;
+        show("policy_revision", "How often a policy has been put in force.", self.live.revision().cast_signed())?;
         show(
             "policy_problems",
-            "Objects that the policy leaves out because of a mistake in them",
+            "Objects that the policy leaves out because of a mistake in them.",
             self.live.problems(),
         )?;
         if let Some(time) = self.live.published_at() {
-            let help = "When the policy was last put in force, in seconds since the epoch";
+            let help = "When the policy was last put in force, in seconds since the epoch.";
             show("policy_change_timestamp_seconds", help, time)?;
         }
         if let Some(time) = self.certificate.as_ref().and_then(|certificate| certificate.not_after()) {
-            let help = "When the certificate that is served ends, in seconds since the epoch";
+            let help = "When the certificate that is served ends, in seconds since the epoch.";
             show("certificate_expiry_timestamp_seconds", help, time)?;
         }
         Ok(())

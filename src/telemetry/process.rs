@@ -28,13 +28,13 @@ impl Collector for Process {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
         };
-        show("process_start_time_seconds", "Start time of the process, in seconds since the epoch", self.started)?;
+        show("process_start_time_seconds", "Start time of the process, in seconds since the epoch.", self.started)?;
         // Where there is no /proc these are left out.
         if let Some(bytes) = resident_bytes() {
-            show("process_resident_memory_bytes", "Resident memory", bytes)?;
+            show("process_resident_memory_bytes", "Resident memory.", bytes)?;
         }
         if let Some(count) = open_descriptors() {
-            show("process_open_fds", "Open file descriptors", count)?;
+            show("process_open_fds", "Open file descriptors.", count)?;
         }
         Ok(())
     }

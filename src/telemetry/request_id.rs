@@ -104,6 +104,8 @@ mod tests {
         assert_eq!(RequestId::current(), None);
         let id = RequestId::random();
         assert_eq!(id.scope(async { RequestId::current() }).await, Some(id));
+        let spawned = async { tokio::spawn(super::super::carried(async { RequestId::current() })).await.unwrap() };
+        assert_eq!(id.scope(spawned).await, Some(id));
         assert_eq!(RequestId::current(), None);
     }
 }

@@ -24,7 +24,7 @@ use super::{App, Route, blobs, catalog, manifests, referrers, tags, tokens, uplo
 use crate::oci::RepositoryName;
 use crate::policy::{Action, Operation};
 use crate::registry::auth::{AuthError, Authenticator, Caller, Credentials, Published, challenge};
-use crate::telemetry::RequestId;
+use crate::telemetry::{RequestId, RequestSpan, traced_now};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -89,9 +89,16 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
     let origin = Origin::of(&arrival);
     let scope = route.as_ref().ok().and_then(required_scope);
 
+    let span = shared.app.traces.request(&parts.headers);
+    if let Some(span) = &span {
+        span.set("landfast.request_id", request_id.to_string());
+        if let Some(repository) = route.as_ref().ok().and_then(|route| route.target().repository) {
+            span.set("landfast.repository", repository.to_string());
+        }
+    }
     let seen = Seen::default();
     let permitting = Permitting { shared: &shared, parts: &parts, audit, seen: &seen };
-    let handled = request_id.scope(handle(permitting, route, body));
+    let handled = request_id.scope(RequestSpan::around(span.as_ref(), handle(permitting, route, body)));
     // A panic becomes a response: the other requests on this connection go on.
     let handled = AssertUnwindSafe(handled).catch_unwind().await;
     let mut response = handled.unwrap_or(Err(RequestError::Panic)).unwrap_or_else(|error| {
@@ -115,6 +122,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
             remote: arrival.client,
             identity: seen.identity.into_inner().unwrap_or_else(|| "-".to_owned()),
         }),
+        span,
         status: response.status().as_u16(),
         started,
         received,
@@ -172,7 +180,8 @@ fn prepare(
     if let Credentials::Basic { username, .. } = &credentials {
         seen.user(username);
     }
-    let caller = shared.authenticator.authenticate(&credentials, &published, now)?;
+    let verify = || shared.authenticator.authenticate(&credentials, &published, now);
+    let caller = traced_now("authenticate", verify)?;
     let permitted = match route.operation() {
         Some(operation) => caller.permit(&published, &operation, now),
         None => caller.check_valid(&published, now),

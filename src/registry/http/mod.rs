@@ -42,6 +42,7 @@ pub use self::tls::{CertificateFiles, TlsError};
 use super::auth::Live;
 use super::content::Content;
 use crate::config::Proxies;
+use crate::telemetry::Traces;
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -55,11 +56,14 @@ pub struct App {
     pub clock: Clock,
     /// Who may say where a request came from.
     pub proxies: Proxies,
+    /// Where requests get their spans from.
+    pub traces: Traces,
 }
 
 impl App {
-    /// With the system's clock, and without proxies.
+    /// With the system's clock, without proxies and without traces.
     pub fn new(content: Content, live: Arc<Live>, metrics: HttpMetrics) -> Self {
-        Self { content, live, metrics, clock: Arc::new(Timestamp::now), proxies: Proxies::default() }
+        let (clock, proxies, traces) = (Arc::new(Timestamp::now), Proxies::default(), Traces::default());
+        Self { content, live, metrics, clock, proxies, traces }
     }
 }

@@ -13,7 +13,7 @@ use http_body::{Frame, SizeHint};
 
 use super::HttpMetrics;
 use super::metrics::Finished;
-use crate::telemetry::RequestId;
+use crate::telemetry::{RequestId, RequestSpan};
 
 /// What is found out about a caller on the way, for logs and audits, whatever becomes of the request.
 #[derive(Debug, Default)]
@@ -54,6 +54,7 @@ pub struct Record {
     pub route: &'static str,
     pub method: &'static str,
     pub access: Option<AccessLine>,
+    pub span: Option<RequestSpan>,
     pub status: u16,
     pub started: Instant,
     pub received: Arc<AtomicU64>,
@@ -66,6 +67,15 @@ impl Record {
         let received = self.received.load(Ordering::Relaxed);
         let Self { route, method, status, sent, .. } = *self;
         self.metrics.record(&Finished { route, method, status, received, sent, duration });
+        if let Some(span) = &self.span {
+            span.rename(format!("{method} {route}"));
+            span.set("http.request.method", method);
+            span.set("http.route", route);
+            span.set("http.response.status_code", i64::from(status));
+            if status >= 500 {
+                span.fail();
+            }
+        }
         let Some(AccessLine { path, remote, identity }) = &self.access else { return };
         tracing::info!(
             target: "access",

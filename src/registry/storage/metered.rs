@@ -14,7 +14,7 @@ use super::{
     BodyStream, ByteRange, Condition, DeleteCondition, Key, Object, ObjectMeta, ObjectStore, Page, Prefix, Stage,
     StageId, StageWriter, StorageError, Version,
 };
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, traced};
 
 /// From a file that is in memory to a slow answer of a remote store, in seconds.
 const BUCKETS: [f64; 10] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 2.5, 10.0];
@@ -109,7 +109,7 @@ impl StoreMetrics {
         work: impl Future<Output = Result<T, StorageError>>,
     ) -> Result<T, StorageError> {
         let started = Instant::now();
-        let result = work.await;
+        let result = traced("storage", Operation::NAMES[operation as usize], work).await;
         let Counters { done, seconds } = &self.operations[operation as usize];
         seconds.observe(started.elapsed().as_secs_f64());
         match &result {

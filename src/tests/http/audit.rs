@@ -1,8 +1,9 @@
 //! What is recorded of who did what, and under which address and name of the request.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,12 +17,17 @@ use crate::harness::{OCI_MANIFEST, Registry, Reply, image};
 
 type Line = BTreeMap<&'static str, String>;
 
-/// Collects the lines of one log target, of the thread that it was made on.
-#[derive(Clone)]
-struct Lines {
-    target: &'static str,
-    lines: Arc<Mutex<Vec<Line>>>,
+thread_local! {
+    /// What has been logged on this thread, with its target.
+    static LOGGED: RefCell<Vec<(&'static str, Line)>> = const { RefCell::new(Vec::new()) };
 }
+
+/// Collects lines, each for the test on whose thread it was logged. There is one for all tests: with one for each, what
+/// `tracing` remembers of who listens would depend on which test comes first.
+struct Collector;
+
+/// The lines of one log target, on this thread, from now on.
+struct Lines(&'static str);
 
 struct Fields(Line);
 
@@ -35,25 +41,26 @@ impl Visit for Fields {
     }
 }
 
-impl<S: Subscriber> Layer<S> for Lines {
+impl<S: Subscriber> Layer<S> for Collector {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if event.metadata().target() == self.target {
-            let mut fields = Fields(Line::new());
-            event.record(&mut fields);
-            self.lines.lock().unwrap().push(fields.0);
-        }
+        let mut fields = Fields(Line::new());
+        event.record(&mut fields);
+        LOGGED.with_borrow_mut(|logged| logged.push((event.metadata().target(), fields.0)));
     }
 }
 
 impl Lines {
-    fn of(target: &'static str) -> (Self, tracing::subscriber::DefaultGuard) {
-        let lines = Self { target, lines: Arc::default() };
-        let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
-        (lines, guard)
+    fn of(target: &'static str) -> Self {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Collector)).unwrap();
+        });
+        LOGGED.take();
+        Self(target)
     }
 
     fn take(&self) -> Vec<Line> {
-        std::mem::take(&mut self.lines.lock().unwrap())
+        LOGGED.take().into_iter().filter(|(target, _)| *target == self.0).map(|(_, line)| line).collect()
     }
 
     /// The only line since the last look.
@@ -88,7 +95,7 @@ fn by_dev(event: &'static str, method: &'static str) -> Vec<(&'static str, &'sta
 #[tokio::test]
 async fn each_change_is_recorded_once() {
     let registry = Registry::new();
-    let (lines, _guard) = Lines::of("audit");
+    let lines = Lines::of("audit");
     let call = |method: &str, target: &str| registry.by("dev", method, target).from(CLIENT);
 
     let digest = Digest::sha256(b"{}");
@@ -148,7 +155,7 @@ async fn each_change_is_recorded_once() {
 async fn reading_is_not_recorded() {
     let registry = Registry::new();
     registry.push_image("dev", "team/app", "v1", b"layer").await;
-    let (lines, _guard) = Lines::of("audit");
+    let lines = Lines::of("audit");
     registry.by("dev", "GET", "/v2/team/app/manifests/v1").send().await.expect(200);
     registry.by("dev", "GET", "/v2/team/app/tags/list").send().await.expect(200);
     registry.request("GET", "/v2/").send().await.expect(401);
@@ -158,7 +165,7 @@ async fn reading_is_not_recorded() {
 #[tokio::test]
 async fn a_login_and_its_token_are_recorded() {
     let registry = Registry::new();
-    let (lines, _guard) = Lines::of("audit");
+    let lines = Lines::of("audit");
     let target = "/token?scope=repository:team/app:pull,push&scope=repository:base/app:pull";
     let reply = registry.by("dev", "GET", target).from(CLIENT).send().await.expect(200);
     let line = |event, more: &[(&'static str, &str)]| {
@@ -176,7 +183,7 @@ async fn a_login_and_its_token_are_recorded() {
 #[tokio::test]
 async fn a_failed_login_names_who_was_tried_and_never_the_password() {
     let registry = Registry::new();
-    let (lines, _guard) = Lines::of("audit");
+    let lines = Lines::of("audit");
     let reason = "user name or password is wrong, or the password has expired";
     let expected = |reply: &Reply, method, user: &str| {
         let fields = [
@@ -208,7 +215,7 @@ async fn a_failed_login_names_who_was_tried_and_never_the_password() {
 #[tokio::test]
 async fn a_denial_names_what_was_asked_for() {
     let registry = Registry::new();
-    let (lines, _guard) = Lines::of("audit");
+    let lines = Lines::of("audit");
     let call = registry.by("guest", "PUT", "/v2/team/app/manifests/v1").from(CLIENT);
     let reply = call.body("{}").send().await.expect(403);
     let expected = [
@@ -237,7 +244,7 @@ async fn only_a_trusted_proxy_says_who_the_client_is() {
         (&[], PROXY, None, "http://registry.example:5000/token"),
     ] {
         let registry = Registry::behind(trusted);
-        let (lines, _guard) = Lines::of("access");
+        let lines = Lines::of("access");
         let call = registry.request("GET", "/v2/").from(PROXY);
         let call = call.header("x-forwarded-for", "192.0.2.9, 198.51.100.1").header("x-forwarded-proto", "https");
         let call = call.header("x-forwarded-host", "images.example").header("x-request-id", "from-proxy");

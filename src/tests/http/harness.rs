@@ -29,7 +29,7 @@ use landfast::registry::content::Content;
 use landfast::registry::http::{App, Connection, HttpMetrics, Scheme as ConnectionScheme, router};
 use landfast::registry::storage::MeteredStore;
 use landfast::registry::storage::memory::MemoryStore;
-use landfast::telemetry::Metrics;
+use landfast::telemetry::{Metrics, Traces};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -117,20 +117,28 @@ impl Registry {
     /// Behind proxies with these addresses.
     pub fn behind(proxies: &[&str]) -> Self {
         let trusted = proxies.iter().map(|range| range.parse().unwrap()).collect();
-        let registry = Self::build(Proxies { trusted, ..Proxies::default() });
+        let registry = Self::build(Proxies { trusted, ..Proxies::default() }, Traces::default());
         registry.publish(snapshot());
         registry
     }
 
     pub fn without_policy() -> Self {
-        Self::build(Proxies::default())
+        Self::build(Proxies::default(), Traces::default())
     }
 
-    fn build(proxies: Proxies) -> Self {
+    /// Whose requests have spans.
+    pub fn tracing(traces: Traces) -> Self {
+        let registry = Self::build(Proxies::default(), traces);
+        registry.publish(snapshot());
+        registry
+    }
+
+    fn build(proxies: Proxies, traces: Traces) -> Self {
         let (live, clock, metrics) = (Arc::new(Live::new()), Arc::new(AtomicI64::new(NOW)), Metrics::new());
         let store = MeteredStore::new(Arc::new(MemoryStore::new()), "memory", &metrics);
         let mut app = App::new(Content::new(Arc::new(store)), Arc::clone(&live), HttpMetrics::register(&metrics));
         app.proxies = proxies;
+        app.traces = traces;
         let time = Arc::clone(&clock);
         app.clock = Arc::new(move || Timestamp::from_second(time.load(Ordering::Relaxed)).unwrap());
         let http_metrics = app.metrics.clone();

@@ -9,3 +9,5 @@ mod pull;
 mod push;
 mod tls;
 mod tokens;
+#[cfg(feature = "otel")]
+mod traces;

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{CONFIG_FILE, DATA_DIRECTORY, HEALTH_PORT, Inputs, REGISTRY_PORT, TLS_DIRECTORY, names};
 use crate::api::v1alpha1::Registry;
-use crate::config::{Cidr, PolicySource, Proxies, ServeConfig, StorageConfig, TlsFiles};
+use crate::config::{Cidr, PolicySource, Proxies, ServeConfig, StorageConfig, Telemetry, TlsFiles};
 
 /// Shorter than the pods' grace period, so that the process ends by itself.
 const DRAIN_SECONDS: u64 = 25;
@@ -47,5 +47,6 @@ fn config(inputs: &Inputs<'_>) -> ServeConfig {
         policy: PolicySource::Kube { namespace: names::namespace(registry), registry: names::name(registry) },
         drain_seconds: DRAIN_SECONDS,
         proxies: Proxies { trusted: trusted_proxies(registry), ..Proxies::default() },
+        telemetry: Telemetry::default(),
     }
 }
