@@ -62,8 +62,9 @@ bench: ## Measure the registry against its peers, and the policy (BENCH_ARGS: pa
 crds: ## Write crds/ from the API types
 	cargo run --locked --quiet -- crds --output crds
 
-manifests: crds ## Write all generated files: crds/, the chart's copies of it and of the roles in config/rbac, config/serve.md
+manifests: crds ## Write all generated files: crds/, config/serve.md, config/metrics.md, and the chart's copies of CRDs and roles
 	cargo run --locked --quiet -- serve --print-config-reference > config/serve.md
+	LANDFAST_WRITE_METRICS_PAGE=1 cargo test --locked --quiet --test http metrics::every_metric_is_documented
 	rm -rf charts/landfast/files
 	mkdir -p charts/landfast/files/{crds,rbac}
 	cp crds/*.landfast.dev.yaml charts/landfast/files/crds/

@@ -44,7 +44,8 @@ pub fn run() -> anyhow::Result<()> {
     // Before anything makes a TLS connection: there is one provider in this binary, and it is chosen here.
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     installed.map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
-    landfast::telemetry::init_logging()?;
+    // What is in its queue is written when this goes out of scope.
+    let _logs = landfast::telemetry::Logs::init()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = match mode {
         Mode::Operator(arguments) => runtime.block_on(operator::run(arguments)),

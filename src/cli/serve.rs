@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
-use landfast::config::{PolicySource, ServeConfig, StorageConfig};
+use landfast::config::{PolicySource, ServeConfig, StorageConfig, TraceSettings};
 use landfast::registry::auth::Live;
 use landfast::registry::content::Content;
 use landfast::registry::http::{self, App, CertificateFiles, HttpMetrics};
+use landfast::registry::metrics::observe;
 use landfast::registry::snapshots::{file::FileSource, kube as kube_source};
+use landfast::registry::storage::MeteredStore;
 use landfast::registry::storage::filesystem::FilesystemStore;
-use landfast::telemetry::{Metrics, serve_health};
+use landfast::telemetry::{Metrics, TraceExport, Traces, serve_health};
 use tokio_util::sync::CancellationToken;
 
 use super::standalone;
@@ -64,14 +66,16 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let shutdown = super::shutdown_on_signal()?;
     let StorageConfig::Filesystem { root } = config.storage.clone();
     let store = tokio::task::spawn_blocking(move || FilesystemStore::open(root)).await??;
+    let metrics = Metrics::new();
+    let store = MeteredStore::new(Arc::new(store), "filesystem", &metrics);
     let content = Content::with_cache(Arc::new(store), config.cache.manifest_bytes);
     let live = Arc::new(Live::new());
-    let metrics = Metrics::new();
 
     let tls = match &config.tls {
         Some(files) => Some(Arc::new(CertificateFiles::load(files.clone()).await?)),
         None => None,
     };
+    observe(&metrics, Arc::clone(&live), tls.clone());
     let listener = super::listen(config.listen, "registry").await?;
     let health = super::listen(config.health_listen, "health endpoints").await?;
     let policy = follow_policy(&config, &live, shutdown.clone()).await?;
@@ -86,14 +90,23 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut app = App::new(content, live, HttpMetrics::register(&metrics));
     app.proxies = config.proxies;
     app.limits = Arc::new(config.limits.clone());
-    let limits = Arc::clone(&app.limits);
+    let traces = start_traces(&config.telemetry.traces)?;
+    app.traces = traces.clone();
+    let (limits, http_metrics) = (Arc::clone(&app.limits), app.metrics.clone());
     let drain = Duration::from_secs(config.drain_seconds);
-    http::serve(listener, tls, http::router(app), limits, shutdown.clone(), drain).await?;
+    http::serve(listener, tls, http::router(app), limits, http_metrics, shutdown.clone(), drain).await?;
     // An error of the server ends the rest too.
     shutdown.cancel();
     policy.await?;
+    traces.stop().await;
     health_shutdown.cancel();
     Ok(())
+}
+
+fn start_traces(settings: &TraceSettings) -> anyhow::Result<Traces> {
+    let TraceSettings { endpoint, sample_ratio, service_name } = settings;
+    let Some(endpoint) = endpoint else { return Ok(Traces::default()) };
+    Ok(Traces::start(&TraceExport { endpoint, sample_ratio: *sample_ratio, service_name })?)
 }
 
 /// Puts the policy in force, and keeps it so in the background.

@@ -12,6 +12,7 @@ mod layers;
 mod limits;
 mod proxies;
 mod reference;
+mod telemetry;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use self::layers::Layers;
 pub use self::limits::Limits;
 pub use self::proxies::{Cidr, CidrError, ForwardingHeaders, Proxies};
 pub use self::reference::reference;
+pub use self::telemetry::{Telemetry, TraceSettings};
 
 /// The configuration of one `serve` process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -66,7 +68,7 @@ pub struct ServeConfig {
     pub proxies: Proxies,
     /// What the registry tells about itself.
     #[serde(default)]
-    pub telemetry: TelemetrySettings,
+    pub telemetry: Telemetry,
 }
 
 /// PEM files, read again when they change, and what is asked of clients.
@@ -162,11 +164,6 @@ impl Default for CacheSettings {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AuthenticationSettings {}
 
-/// What the registry tells about itself.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct TelemetrySettings {}
-
 fn default_listen() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], 5000))
 }
@@ -194,7 +191,7 @@ impl ServeConfig {
             cache: CacheSettings::default(),
             authentication: AuthenticationSettings::default(),
             proxies: Proxies::default(),
-            telemetry: TelemetrySettings::default(),
+            telemetry: Telemetry::default(),
         }
     }
 

@@ -3,5 +3,6 @@
 pub mod auth;
 pub mod content;
 pub mod http;
+pub mod metrics;
 pub mod snapshots;
 pub mod storage;

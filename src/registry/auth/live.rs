@@ -1,8 +1,10 @@
 //! The policy in force, replaced whole while requests go on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwapOption;
+use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::policy::{KeySet, Snapshot};
@@ -22,11 +24,19 @@ pub struct Live {
     published: ArcSwapOption<Published>,
     /// How often something has been published.
     revision: watch::Sender<u64>,
+    /// In seconds since the epoch; 0 before the first policy.
+    published_at: AtomicI64,
+    problems: AtomicI64,
 }
 
 impl Default for Live {
     fn default() -> Self {
-        Self { published: ArcSwapOption::empty(), revision: watch::Sender::new(0) }
+        Self {
+            published: ArcSwapOption::empty(),
+            revision: watch::Sender::new(0),
+            published_at: 0.into(),
+            problems: 0.into(),
+        }
     }
 }
 
@@ -45,8 +55,29 @@ impl Live {
                 Some(before) => before.keys_generation + u64::from(!Arc::ptr_eq(&before.keys, &keys)),
             };
             self.published.store(Some(Arc::new(Published { snapshot, keys, keys_generation })));
+            self.published_at.store(Timestamp::now().as_second(), Ordering::Relaxed);
             *revision += 1;
         });
+    }
+
+    /// Says how many objects the newest policy leaves out, for the metrics.
+    pub fn note_problems(&self, count: usize) {
+        self.problems.store(i64::try_from(count).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// How many objects the newest policy leaves out.
+    pub fn problems(&self) -> i64 {
+        self.problems.load(Ordering::Relaxed)
+    }
+
+    /// When something was last published, in seconds since the epoch.
+    pub fn published_at(&self) -> Option<i64> {
+        Some(self.published_at.load(Ordering::Relaxed)).filter(|time| *time > 0)
+    }
+
+    /// How often something has been published.
+    pub fn revision(&self) -> u64 {
+        *self.revision.borrow()
     }
 
     /// The policy in force, if there has been one yet.

@@ -39,7 +39,6 @@ use moka::sync::Cache;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::RwLock;
-use tracing::Instrument;
 
 pub use self::blobs::{Blob, BlobBody};
 pub use self::error::ContentError;
@@ -51,6 +50,7 @@ pub use self::sessions::UploadId;
 use crate::oci::{Hasher, RepositoryName};
 pub use crate::registry::storage::{BodyStream, ByteRange};
 use crate::registry::storage::{Condition, DeleteCondition, Entry, Key, ObjectStore, Prefix, Put, StorageError};
+use crate::telemetry::carried;
 
 /// Uploads whose hash is kept between requests. One that is forgotten is read again when it is finished.
 const MAX_HASHERS: u64 = 8192;
@@ -106,7 +106,7 @@ impl Content {
         &self,
         work: impl FnOnce(Content) -> BoxFuture<'static, Result<T, ContentError>>,
     ) -> Result<T, ContentError> {
-        match tokio::spawn(work(self.clone()).in_current_span()).await {
+        match tokio::spawn(carried(work(self.clone()))).await {
             Ok(result) => result,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),

@@ -9,7 +9,6 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, LOCATION, 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::origin::Origin;
 use super::percent::DecodeError;
@@ -21,6 +20,7 @@ use crate::policy::Denial;
 use crate::registry::auth::{AuthError, TokenRequestError, challenge};
 use crate::registry::content::{ContentError, UploadId};
 use crate::registry::storage::StorageError;
+use crate::telemetry::RequestId;
 
 /// Why a request gets no better answer.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +65,7 @@ pub enum RequestError {
 
 /// What a response to an error needs to know of its request.
 pub struct ErrorContext<'a> {
-    pub request_id: Uuid,
+    pub request_id: RequestId,
     pub origin: Option<&'a Origin>,
     /// The scope that a token would need.
     pub scope: Option<&'a str>,
@@ -97,7 +97,7 @@ impl RequestError {
         let (status, code) = self.status();
         let request_id = context.request_id;
         let message = if status.is_server_error() && code == ErrorCode::Unknown {
-            tracing::error!(%request_id, error = chain(&self), "request failed");
+            tracing::error!(request_id = request_id.as_str(), error = chain(&self), "request failed");
             match status {
                 StatusCode::INSUFFICIENT_STORAGE => "the registry's store is full: ask its operator".to_owned(),
                 _ => format!("internal error: the registry's log has the cause under request {request_id}"),
@@ -290,7 +290,7 @@ mod tests {
     fn respond(error: RequestError) -> (StatusCode, HeaderMap, String) {
         let origin = Origin { scheme: super::super::Scheme::Https, host: "r.example".to_owned() };
         let context = ErrorContext {
-            request_id: Uuid::nil(),
+            request_id: "req-1".parse().unwrap(),
             origin: Some(&origin),
             scope: Some("repository:a:pull"),
             is_token_endpoint: false,
@@ -306,10 +306,7 @@ mod tests {
         let storage = StorageError::Io { action: "read", source };
         let (status, _, body) = respond(ContentError::Storage(storage).into());
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
-        assert!(
-            body.contains("UNKNOWN") && body.contains(&Uuid::nil().to_string()) && !body.contains("fire"),
-            "{body}"
-        );
+        assert!(body.contains("UNKNOWN") && body.contains("req-1") && !body.contains("fire"), "{body}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use http::{HeaderMap, Response, StatusCode};
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::audit::Event;
 use super::body::RequestBody;
 use super::dispatch::Permitted;
 use super::error::RequestError;
@@ -52,9 +53,9 @@ pub async fn put(
     let pusher = permitted.caller.identity().to_string();
     let now = SystemTime::from(permitted.now);
     let memory = Some(Arc::new(memory));
-    let new = NewManifest { reference: reference.clone(), manifest, bytes, pusher: pusher.clone(), now, memory };
+    let new = NewManifest { reference: reference.clone(), manifest, bytes, pusher, now, memory };
     let digest = permitted.shared.app.content.put_manifest(repository, new).await?;
-    tracing::info!(target: "audit", event = "push", identity = pusher, %repository, %reference, %digest);
+    permitted.audit(Event::Push { repository, reference, digest: &digest });
 
     let mut response = about(StatusCode::CREATED, &digest).header(LOCATION, manifest_location(repository, &digest));
     if let Some(subject) = subject {
@@ -73,8 +74,7 @@ pub async fn delete(
         Reference::Tag(tag) => content.delete_tag(repository, tag).await?,
         Reference::Digest(digest) => content.delete_manifest(repository, digest).await?,
     }
-    let identity = permitted.caller.identity();
-    tracing::info!(target: "audit", event = "delete-manifest", %identity, %repository, %reference);
+    permitted.audit(Event::DeleteManifest { repository, reference });
     Ok(Response::builder().status(StatusCode::ACCEPTED).body(Body::empty())?)
 }
 

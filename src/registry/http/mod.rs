@@ -7,6 +7,7 @@
 //! error). Whatever goes wrong becomes a response in [`error`], and nowhere else.
 
 mod activity;
+mod audit;
 mod blobs;
 mod body;
 mod catalog;
@@ -44,6 +45,7 @@ pub use self::tls::{CertificateFiles, TlsError};
 use super::auth::Live;
 use super::content::Content;
 use crate::config::{Limits, Proxies};
+use crate::telemetry::Traces;
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -58,12 +60,14 @@ pub struct App {
     /// Who may say where a request came from.
     pub proxies: Proxies,
     pub limits: Arc<Limits>,
+    /// Where requests get their spans from.
+    pub traces: Traces,
 }
 
 impl App {
-    /// With the system's clock, without proxies, and with the default limits.
+    /// With the system's clock and the default limits, without proxies and without traces.
     pub fn new(content: Content, live: Arc<Live>, metrics: HttpMetrics) -> Self {
-        let clock = Arc::new(Timestamp::now);
-        Self { content, live, metrics, clock, proxies: Proxies::default(), limits: Arc::default() }
+        let (clock, proxies, traces) = (Arc::new(Timestamp::now), Proxies::default(), Traces::default());
+        Self { content, live, metrics, clock, proxies, limits: Arc::default(), traces }
     }
 }

@@ -45,6 +45,14 @@ pub struct Mount {
     pub from: Option<RepositoryName>,
 }
 
+/// What a route is about, where it is about something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Target<'a> {
+    pub repository: Option<&'a RepositoryName>,
+    pub reference: Option<&'a Reference>,
+    pub digest: Option<&'a Digest>,
+}
+
 /// Why a request makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
@@ -126,6 +134,30 @@ impl Route {
             Route::UploadStart { mount: Some(mount), .. } => mount.from.as_ref(),
             _ => None,
         }
+    }
+
+    /// What the request is about, for audits.
+    pub fn target(&self) -> Target<'_> {
+        let (repository, reference, digest) = match self {
+            Route::Base | Route::Catalog { .. } | Route::TokenGet(_) | Route::TokenPost => return Target::default(),
+            Route::Tags { repository, .. }
+            | Route::UploadStatus { repository, .. }
+            | Route::UploadPatch { repository, .. }
+            | Route::UploadCancel { repository, .. } => (repository, None, None),
+            Route::ManifestGet { repository, reference }
+            | Route::ManifestHead { repository, reference }
+            | Route::ManifestPut { repository, reference }
+            | Route::ManifestDelete { repository, reference } => (repository, Some(reference), None),
+            Route::BlobGet { repository, digest }
+            | Route::BlobHead { repository, digest }
+            | Route::BlobDelete { repository, digest }
+            | Route::UploadPut { repository, digest, .. }
+            | Route::Referrers { repository, digest, .. } => (repository, None, Some(digest)),
+            Route::UploadStart { repository, mount, digest } => {
+                (repository, None, mount.as_ref().map(|mount| &mount.digest).or(digest.as_ref()))
+            }
+        };
+        Target { repository: Some(repository), reference, digest }
     }
 
     /// The endpoint, for metrics: a small and fixed set.

@@ -30,7 +30,7 @@ use tower::{Service, ServiceExt as _};
 
 use super::activity::{Activity, Quiet};
 use super::guarded::Guarded;
-use super::{CertificateFiles, Connection, Scheme, TlsError};
+use super::{CertificateFiles, Connection, HttpMetrics, Scheme, TlsError};
 use crate::config::Limits;
 
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
@@ -62,6 +62,7 @@ pub async fn serve<S>(
     tls: Option<Arc<CertificateFiles>>,
     service: S,
     limits: Arc<Limits>,
+    metrics: HttpMetrics,
     shutdown: CancellationToken,
     drain: Duration,
 ) -> Result<(), ServeError>
@@ -85,10 +86,10 @@ where
         // Those that are over are let go of; a panic in one has been reported by the panic hook.
         while connections.try_join_next().is_some() {}
         let Some((stream, peer, permit)) = accepted else { continue };
-        let (server, shutdown) = (server.clone(), shutdown.clone());
+        let (server, shutdown, counted) = (server.clone(), shutdown.clone(), metrics.connection());
         connections.spawn(async move {
             server.connection(stream, peer, shutdown).await;
-            drop(permit);
+            drop((permit, counted));
         });
     }
 

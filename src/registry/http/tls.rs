@@ -91,6 +91,13 @@ impl CertificateFiles {
         Ok(Arc::new(config))
     }
 
+    /// When the certificate that is in use ends, in seconds since the epoch, if that can be told.
+    pub fn not_after(&self) -> Option<i64> {
+        let current = self.current.0.load();
+        let (_, certificate) = x509_parser::parse_x509_certificate(current.cert.first()?).ok()?;
+        Some(certificate.validity().not_after.timestamp())
+    }
+
     /// Looks at the files from time to time, until it is told to stop.
     ///
     /// It compares their content: a Secret's files are links that are swapped, which neither a watch of the file

@@ -5,6 +5,7 @@ use futures::StreamExt;
 use http::header::{CONTENT_LENGTH, LOCATION, RANGE};
 use http::{Response, StatusCode};
 
+use super::audit::Event;
 use super::body::RequestBody;
 use super::dispatch::Permitted;
 use super::error::RequestError;
@@ -28,12 +29,14 @@ pub async fn start(
         && permitted.may_pull(from)
         && content.mount_blob(from, repository, digest).await?
     {
+        permitted.audit(Event::Mount { repository, from, digest });
         return created(repository, digest);
     }
     if let (None, Some(digest)) = (mount, digest) {
         let _place = permitted.shared.receive_blob()?;
         let body = bounded(permitted, body, 0)?;
         content.put_blob(repository, &digest, body.boxed()).await?;
+        permitted.audit(Event::Upload { repository, digest: &digest });
         return created(repository, &digest);
     }
     let upload = SealedUpload::new(&permitted.published.keys, repository, UploadId::random());
@@ -79,6 +82,7 @@ pub async fn finish(
     let stream = part(permitted, &id, body).await?.expecting(length).boxed();
     let finished = permitted.shared.app.content.finish_upload(repository, &id, at, stream, digest).await;
     finished.map_err(|error| tell_where_to_go_on(error, repository, upload))?;
+    permitted.audit(Event::Upload { repository, digest });
     created(repository, digest)
 }
 
@@ -89,6 +93,7 @@ pub async fn cancel(
 ) -> Result<Response<Body>, RequestError> {
     let id = open(permitted, repository, upload)?;
     permitted.shared.app.content.cancel_upload(&id).await?;
+    permitted.audit(Event::CancelUpload { repository, upload: &id });
     Ok(Response::builder().status(StatusCode::NO_CONTENT).body(Body::empty())?)
 }
 

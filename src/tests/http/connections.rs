@@ -47,8 +47,9 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
         let (router, limits) = (registry.router.clone(), Arc::clone(&registry.limits));
+        let metrics = registry.http_metrics.clone();
         let stop = shutdown.clone().drop_guard();
-        tokio::spawn(serve(listener, certificates, router, limits, shutdown, Duration::ZERO));
+        tokio::spawn(serve(listener, certificates, router, limits, metrics, shutdown, Duration::ZERO));
         Self { registry, address, _stop: stop, _certificate: folder }
     }
 

@@ -117,21 +117,25 @@ async fn serves_tls_and_follows_its_certificate() {
     let certificates = Arc::new(CertificateFiles::load(files(folder.path())).await.unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
-    let router = Registry::new().router;
+    let registry = Registry::new();
     let server = tokio::spawn(serve(
         listener,
         Some(Arc::clone(&certificates)),
-        router,
+        registry.router.clone(),
         Arc::default(),
+        registry.http_metrics.clone(),
         shutdown.clone(),
         Duration::from_secs(1),
     ));
     // A faster watch than the server's own.
     let stop = shutdown.clone();
-    tokio::spawn(async move { certificates.watch(Duration::from_millis(20), stop).await });
+    let watched = Arc::clone(&certificates);
+    tokio::spawn(async move { watched.watch(Duration::from_millis(20), stop).await });
 
     let shown = ask(address, &["http/1.1"]).await.unwrap();
     assert_eq!(shown.certificate, first);
+    let (_, parsed) = x509_parser::parse_x509_certificate(&first).unwrap();
+    assert_eq!(certificates.not_after(), Some(parsed.validity().not_after.timestamp()));
     assert!(shown.response.starts_with("HTTP/1.1 401"), "{}", shown.response);
     assert!(shown.response.contains("realm=\"https://registry.example/token\""), "{}", shown.response);
     assert_eq!(ask(address, &["h2", "http/1.1"]).await.unwrap().protocol.as_deref(), Some(&b"h2"[..]));
@@ -191,6 +195,7 @@ async fn an_open_request_may_end_before_the_server_does() {
         None,
         registry.router.clone(),
         Arc::default(),
+        registry.http_metrics.clone(),
         shutdown.clone(),
         Duration::from_secs(10),
     ));
@@ -200,6 +205,11 @@ async fn an_open_request_may_end_before_the_server_does() {
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
+    let connections = |count: u8| {
+        let text = registry.metrics.encode().unwrap();
+        assert!(text.contains(&format!("landfast_http_connections {count}\n")), "{text}");
+    };
+    connections(1);
     shutdown.cancel();
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(TcpStream::connect(address).await.is_err(), "no new connections");
@@ -208,6 +218,7 @@ async fn an_open_request_may_end_before_the_server_does() {
     stream.read_to_string(&mut response).await.unwrap();
     assert!(response.starts_with("HTTP/1.1 201"), "{response}");
     server.await.unwrap().unwrap();
+    connections(0);
 }
 
 #[tokio::test]
@@ -220,6 +231,7 @@ async fn a_request_that_never_ends_is_cut_after_the_drain_time() {
         None,
         registry.router.clone(),
         Arc::default(),
+        registry.http_metrics.clone(),
         shutdown.clone(),
         Duration::from_millis(100),
     ));

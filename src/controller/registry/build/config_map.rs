@@ -8,7 +8,8 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest as _, Sha256};
 
 use super::{CONFIG_FILE, DATA_DIRECTORY, HEALTH_PORT, Inputs, REGISTRY_PORT, TLS_DIRECTORY, names};
-use crate::config::{PolicySource, ServeConfig, StorageConfig, TlsSettings, TlsVersion};
+use crate::api::v1alpha1::Registry;
+use crate::config::{Cidr, PolicySource, Proxies, ServeConfig, StorageConfig, TlsSettings, TlsVersion};
 
 /// Shorter than the pods' grace period, so that the process ends by itself.
 const DRAIN_SECONDS: u64 = 25;
@@ -26,6 +27,12 @@ pub(super) fn hash(inputs: &Inputs<'_>) -> String {
     hex::encode(&Sha256::digest(config(inputs).to_minimal_yaml())[..8])
 }
 
+/// Those that can be read: a range that the CRD's rule lets through by mistake must not keep the pods from starting, and
+/// a proxy that isn't trusted is the safe side.
+fn trusted_proxies(registry: &Registry) -> Vec<Cidr> {
+    registry.spec.exposure.trusted_proxies.iter().filter_map(|range| range.parse().ok()).collect()
+}
+
 fn config(inputs: &Inputs<'_>) -> ServeConfig {
     let registry = inputs.registry;
     let tls = names::tls_secret(registry).map(|_| TlsSettings {
@@ -40,6 +47,7 @@ fn config(inputs: &Inputs<'_>) -> ServeConfig {
         health_listen: (Ipv4Addr::UNSPECIFIED, HEALTH_PORT).into(),
         tls,
         drain_seconds: DRAIN_SECONDS,
+        proxies: Proxies { trusted: trusted_proxies(registry), ..Proxies::default() },
         ..ServeConfig::new(storage, policy)
     }
 }
