@@ -29,8 +29,8 @@ pub enum ConfigError {
     Alternatives { layer: String, key: String, other: String },
     #[error("{key} is not set, and has no default: {fix}")]
     Missing { key: String, fix: String },
-    #[error("{layer}: {key} can't be used: {message}")]
-    Refused { layer: String, key: String, message: String },
+    #[error("{layer}: {key} can't be used: {message}. It is: {meaning}")]
+    Refused { layer: String, key: String, message: String, meaning: String },
     #[error("{keys} don't fit together: {fix}")]
     Together { keys: &'static str, fix: &'static str },
 }

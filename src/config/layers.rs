@@ -104,7 +104,9 @@ impl Layers {
         missing(&self.schema, &self.tree, "")?;
         let config: ServeConfig = serde_path_to_error::deserialize(&self.tree).map_err(|error| {
             let key = error.path().to_string();
-            ConfigError::Refused { layer: self.source(&key), key, message: error.into_inner().to_string() }
+            let leaf = self.schema.leaves().into_iter().find(|(path, _)| *path == key);
+            let meaning = leaf.map(|(_, leaf)| leaf.meaning.clone()).unwrap_or_default();
+            ConfigError::Refused { layer: self.source(&key), key, message: error.into_inner().to_string(), meaning }
         })?;
         config.limits.check()?;
         Ok(config)

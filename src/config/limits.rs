@@ -20,7 +20,7 @@ pub struct Limits {
     /// Connections at the same time.
     #[schemars(range(min = 1, max = 1_000_000), extend("x-answer" = "waits in the kernel's queue"))]
     pub connections: usize,
-    /// Requests at the same time on one HTTP/2 connection.
+    /// Requests at the same time on one HTTP/2 connection. The response of each may hold 256 KiB of content in memory.
     #[schemars(range(min = 1, max = 1_024), extend("x-answer" = "the client is told beforehand; the request is refused"))]
     pub streams: u32,
     /// Time for a TLS handshake, in seconds.
@@ -64,7 +64,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
-            streams: 128,
+            streams: 32,
             handshake_seconds: 10,
             head_bytes: 64 * 1024,
             head_seconds: 60,

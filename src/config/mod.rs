@@ -34,10 +34,10 @@ pub use self::telemetry::{Telemetry, TraceSettings};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServeConfig {
-    /// Address that serves the registry.
+    /// Address (`IP:PORT`) that serves the registry.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
-    /// Address that serves `/livez`, `/readyz` and `/metrics`, in plain HTTP.
+    /// Address (`IP:PORT`) that serves `/livez`, `/readyz` and `/metrics`, in plain HTTP.
     #[serde(default = "default_health_listen")]
     pub health_listen: SocketAddr,
     /// How long open requests may go on after the process has been asked to stop, in seconds.

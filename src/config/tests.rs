@@ -120,7 +120,7 @@ fn variables_of_others_are_passed_over() {
 #[case::too_small("limits: {headBytes: 10}", &[], &[], &["limits.headBytes", "8192 to", "10"])]
 #[case::too_large("limits: {nameBytes: 256}", &[], &[], &["limits.nameBytes", "1 to 255"])]
 #[case::choice("tls: {certificate: c, key: k, minimumVersion: 1.1}", &[], &[], &["tls.minimumVersion", "1.2, 1.3"])]
-#[case::address("", &[("LANDFAST_LISTEN", "localhost")], &[], &["LANDFAST_LISTEN", "listen", "socket address"])]
+#[case::address("", &[("LANDFAST_LISTEN", "localhost")], &[], &["LANDFAST_LISTEN", "listen", "socket address", "IP:PORT"])]
 #[case::not_a_section("limits: 5", &[], &[], &["limits", "section", "uploads"])]
 #[case::not_yaml("limits: {", &[], &[], &["serve.yaml", "YAML"])]
 #[case::half_a_pair("tls: {certificate: c}", &[], &[], &["tls.key", "LANDFAST_TLS_KEY"])]

@@ -42,8 +42,9 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// Bytes of one HTTP/2 response that wait to be sent. A piece of content is taken up whole, so this is less than two.
 const SEND_BUFFER: usize = 256 * 1024;
-/// Most that is read at once of an HTTP/1.1 request's body, and kept of its response.
-const HTTP1_BUFFER: usize = 512 * 1024;
+/// Most that is read at once of an HTTP/1.1 request's body, and kept of its response. A kept connection goes on holding up
+/// to twice as much after an upload, also one that was refused.
+const HTTP1_BUFFER: usize = 64 * 1024;
 
 /// Why the server can't start.
 #[derive(Debug, thiserror::Error)]
@@ -172,18 +173,29 @@ where
     async fn connection(self, stream: TcpStream, peer: SocketAddr, shutdown: CancellationToken) {
         let activity = Arc::new(Activity::default());
         let stream = Guarded::new(stream, self.limits.idle(), Arc::clone(&activity));
-        let Some(acceptor) = &self.acceptor else {
-            return self.http1(stream, Connection { peer, scheme: Scheme::Http }, shutdown).await;
-        };
+        match self.acceptor.clone() {
+            None => self.http1(stream, Connection { peer, scheme: Scheme::Http }, shutdown).await,
+            // Boxed, or plain connections would be as large.
+            Some(acceptor) => Box::pin(self.tls(acceptor, stream, peer, activity, shutdown)).await,
+        }
+    }
+
+    async fn tls(
+        &self,
+        acceptor: TlsAcceptor,
+        stream: Guarded,
+        peer: SocketAddr,
+        activity: Arc<Activity>,
+        shutdown: CancellationToken,
+    ) {
         match tokio::time::timeout(self.limits.handshake(), acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 let connection = Connection { peer, scheme: Scheme::Https };
                 if is_http2 {
-                    // Boxed, or connections of the other kind would be as large.
                     Box::pin(self.http2(stream, connection, activity, shutdown)).await;
                 } else {
-                    self.http1(stream, connection, shutdown).await;
+                    Box::pin(self.http1(stream, connection, shutdown)).await;
                 }
             }
             Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake failed"),
