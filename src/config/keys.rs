@@ -67,6 +67,8 @@ pub(super) enum Kind {
         minimum: u64,
         maximum: Option<u64>,
     },
+    /// Between these two, which may be reached.
+    Decimal(f64, f64),
     Boolean,
     Text,
     Choice(Vec<String>),
@@ -157,6 +159,16 @@ impl Kind {
         if let Some(choices) = schema["enum"].as_array() {
             return Kind::Choice(choices.iter().filter_map(Value::as_str).map(str::to_owned).collect());
         }
+        // The choices of an enum whose variants have comments.
+        if let Some(variants) = schema["oneOf"].as_array() {
+            return Kind::Choice(
+                variants.iter().filter_map(|variant| variant["const"].as_str().map(str::to_owned)).collect(),
+            );
+        }
+        if is("number") {
+            let bound = |name: &str, otherwise| schema[name].as_f64().unwrap_or(otherwise);
+            return Kind::Decimal(bound("minimum", f64::MIN), bound("maximum", f64::MAX));
+        }
         if is("integer") {
             let minimum = schema["minimum"].as_u64().unwrap_or(0);
             return Kind::Number { minimum, maximum: schema["maximum"].as_u64() };
@@ -173,6 +185,7 @@ impl Kind {
         match self {
             Kind::Number { minimum, maximum: Some(maximum) } => format!("a number from {minimum} to {maximum}"),
             Kind::Number { minimum, maximum: None } => format!("a number, at least {minimum}"),
+            Kind::Decimal(minimum, maximum) => format!("a number from {minimum} to {maximum}"),
             Kind::Boolean => "true or false".to_owned(),
             Kind::Text => "text".to_owned(),
             Kind::Choice(choices) => format!("one of {}", choices.join(", ")),
@@ -188,6 +201,9 @@ impl Kind {
         match (self, &value) {
             (Kind::Number { minimum, maximum }, Value::Number(number)) => {
                 is_in_range(number.as_u64()?, *minimum, *maximum).then_some(value)
+            }
+            (Kind::Decimal(minimum, maximum), Value::Number(number)) => {
+                (*minimum..=*maximum).contains(&number.as_f64()?).then_some(value)
             }
             (Kind::Boolean, Value::Bool(_)) | (Kind::Text, Value::String(_)) => Some(value),
             // YAML takes `1.2` for a number, and `yes` or `007` for what they aren't.

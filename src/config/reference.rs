@@ -87,6 +87,7 @@ fn row(path: &str, leaf: &Leaf, required: bool) -> String {
     let value = match &leaf.kind {
         Kind::Number { minimum, maximum: Some(maximum) } => format!("{minimum} to {maximum}"),
         Kind::Number { minimum, maximum: None } => format!("{minimum} or more"),
+        Kind::Decimal(minimum, maximum) => format!("{minimum} to {maximum}"),
         Kind::Choice(choices) => choices.iter().map(|choice| format!("`\"{choice}\"`")).collect::<Vec<_>>().join(", "),
         other => other.expected(),
     };

@@ -55,6 +55,8 @@ fn reads_what_it_writes() {
     });
     config.limits.blob_bytes = Some(7);
     config.limits.uploads = 3;
+    config.proxies.headers = ForwardingHeaders::Forwarded;
+    config.telemetry.traces.sample_ratio = 0.5;
     assert_eq!(read_all(&config.to_yaml(), &[], &[]).unwrap(), config);
     assert_eq!(read_all(&config.to_minimal_yaml(), &[], &[]).unwrap(), config);
     assert!(!config.to_minimal_yaml().contains("streams") && config.to_yaml().contains("streams"));
@@ -120,6 +122,9 @@ fn variables_of_others_are_passed_over() {
 #[case::too_small("limits: {headBytes: 10}", &[], &[], &["limits.headBytes", "8192 to", "10"])]
 #[case::too_large("limits: {nameBytes: 256}", &[], &[], &["limits.nameBytes", "1 to 255"])]
 #[case::choice("tls: {certificate: c, key: k, minimumVersion: 1.1}", &[], &[], &["tls.minimumVersion", "1.2, 1.3"])]
+#[case::ratio("telemetry: {traces: {sampleRatio: 1.5}}", &[], &[], &["telemetry.traces.sampleRatio", "from 0 to 1", "1.5"])]
+#[case::header("proxies: {headers: both}", &[], &[], &["proxies.headers", "xForwarded, forwarded"])]
+#[case::proxy("proxies: {trusted: [10.0.0.0/33]}", &[], &[], &["proxies.trusted"])]
 #[case::address("", &[("LANDFAST_LISTEN", "localhost")], &[], &["LANDFAST_LISTEN", "listen", "socket address", "IP:PORT"])]
 #[case::not_a_section("limits: 5", &[], &[], &["limits", "section", "uploads"])]
 #[case::not_yaml("limits: {", &[], &[], &["serve.yaml", "YAML"])]
