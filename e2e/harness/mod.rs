@@ -5,6 +5,7 @@ mod cluster;
 mod command;
 mod dump;
 pub mod environment;
+mod flows;
 mod gate;
 mod image;
 mod inventory;

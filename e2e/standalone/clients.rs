@@ -404,21 +404,12 @@ fn cosign_signs_and_verifies() {
     });
 }
 
-/// Programs that are built on a library, where a test's step is a call of it: see `e2e/tools/clients/flows`.
-async fn flows(client: Client, library: &str) {
-    let client = client.with("SSL_CERT_FILE", "/dev/null", "TRUST/ca.crt").with("PLAIN", "plain", "");
-    std::fs::create_dir_all(client.remote.folder.join("home/.docker")).expect("the folder can be written");
-    let config = client.remote.folder.join("home/.docker/config.json");
-    std::fs::write(config, &client.robot.docker_config).expect("the folder can be written");
-    println!("{}", client.run(&format!("flows {library} $HOST demo $PLAIN")).await);
-}
-
 #[test]
 fn programs_built_on_go_containerregistry() {
-    on_http_and_https(async |client: Client| flows(client, "ggcr").await);
+    on_http_and_https(async |client: Client| client.remote.go_containerregistry("demo", &client.robot).await);
 }
 
 #[test]
 fn programs_built_on_oras() {
-    on_http_and_https(async |client: Client| flows(client, "oras").await);
+    on_http_and_https(async |client: Client| client.remote.oras_go("demo", &client.robot).await);
 }

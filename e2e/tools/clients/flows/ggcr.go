@@ -141,8 +141,8 @@ func ggcr(ctx context.Context, registry, project string, seen *recorder) error {
 			if err := remote.Write(other.Tag("v1"), read, options...); err != nil {
 				return err
 			}
-			// The three layers; the configuration is a small upload.
-			return same("mounts", seen.count("POST ", "ggcr-other", "mount=", "from=", " 201"), 3)
+			// The three layers and the configuration.
+			return same("mounts", seen.count("POST ", "ggcr-other", "mount=", "from=", " 201"), 4)
 		}},
 		{"catalog", func() error {
 			names, err := remote.Catalog(ctx, repository.Registry, append(options, remote.WithPageSize(1))...)

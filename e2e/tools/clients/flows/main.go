@@ -57,6 +57,7 @@ func run(steps []step) error {
 		}
 		fmt.Println("ok:", s.name)
 	}
+	fmt.Println("done:", len(steps), "steps")
 	return nil
 }
 
