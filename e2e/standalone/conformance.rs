@@ -171,7 +171,7 @@ fn pull() {
 
 #[test]
 fn push_blobs() {
-    conforms(23, async |run: &mut Workflow| {
+    conforms(25, async |run: &mut Workflow| {
         let content = b"first half, second half";
         let (first, second, all) = (&content[..11], &content[11..], digest(content));
         let blob = format!("/v2/{REPOSITORY}/blobs/{all}");
@@ -232,6 +232,12 @@ fn push_blobs() {
         run.check("end-6: PUT ends the chunks", &answer, answer.status == 201 && answer.header("location").is_some());
         let answer = run.send("GET", &blob, &[]).await;
         run.check("end-6: the blob of chunks is there", &answer, stored(&answer));
+
+        let location = run.begin("end-4a: POST begins chunks of which PUT has the last").await;
+        let answer = chunk(run, &location, "0-10", first).await;
+        let location = with_parameter(answer.header("location").unwrap_or_default(), "digest", &all);
+        let answer = run.send_body("PUT", &location, &[OCTETS, ("Content-Range", "11-22")], second).await;
+        run.check("end-6: PUT with the last chunk", &answer, answer.status == 201);
 
         let location = run.begin("end-4a: POST begins what is cancelled").await;
         run.send("DELETE", &location, &[]).await;
@@ -322,6 +328,63 @@ fn push_manifests() {
         let answer = run.send("GET", "/v2/demo/Upper/manifests/v1", &[]).await;
         let refused = (400..500).contains(&answer.status) && answer.oci_error().is_some();
         run.check("end-3: GET of an impossible name", &answer, refused);
+    });
+}
+
+/// What a manifest may be or have besides what all of them have. Its bytes come back as they went in.
+#[test]
+fn keep_manifests_of_every_kind() {
+    conforms(18, async |run: &mut Workflow| {
+        let image = run.image("v1", "layer").await;
+        let (config, layer) = (digest(b"{}"), digest(b"layer"));
+        let entry = |media_type: &str, manifest: &[u8]| json!({"mediaType": media_type, "digest": digest(manifest), "size": manifest.len()});
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry(IMAGE, &image)]}).to_string();
+        let docker = "application/vnd.docker.distribution.manifest";
+        let config = |media_type: &str| json!({"mediaType": media_type, "digest": config, "size": 2});
+        let layer = |media_type: &str| json!({"mediaType": media_type, "digest": layer, "size": 5});
+        let elsewhere = json!({
+            "mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+            "digest": digest(b"elsewhere"), "size": 9, "urls": ["https://elsewhere.test/layer"],
+        });
+        let embedded = json!({"mediaType": EMPTY, "digest": digest(b"{}"), "size": 2, "data": "e30="});
+        let annotations = json!({"dev.test": "x".repeat(3_900_000)});
+        let of = |fields: Value| {
+            let mut manifest = json!({"schemaVersion": 2, "mediaType": IMAGE, "config": config(CONFIG), "layers": []});
+            let fields = fields.as_object().cloned().unwrap_or_default();
+            manifest.as_object_mut().expect("it is one").extend(fields);
+            manifest.to_string()
+        };
+        let docker_image = of(json!({
+            "mediaType": format!("{docker}.v2+json"),
+            "config": config("application/vnd.docker.container.image.v1+json"),
+            "layers": [layer("application/vnd.docker.image.rootfs.diff.tar.gzip")],
+        }));
+        let list = json!({
+            "schemaVersion": 2, "mediaType": format!("{docker}.list.v2+json"),
+            "manifests": [entry(&format!("{docker}.v2+json"), docker_image.as_bytes())],
+        });
+        let kinds = [
+            ("index", INDEX, index.clone()),
+            (
+                "index of indexes",
+                INDEX,
+                json!({"schemaVersion": 2, "manifests": [entry(INDEX, index.as_bytes())]}).to_string(),
+            ),
+            ("index of nothing", INDEX, json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).to_string()),
+            ("layers that are kept elsewhere", IMAGE, of(json!({"layers": [elsewhere]}))),
+            ("content within a descriptor", IMAGE, of(json!({"config": embedded}))),
+            ("fields that nobody knows", IMAGE, of(json!({"dev.test": {"a": [1, null]}}))),
+            ("nearly 4 MB", IMAGE, of(json!({"annotations": annotations}))),
+            ("Docker image", &format!("{docker}.v2+json"), docker_image),
+            ("Docker manifest list", &format!("{docker}.list.v2+json"), list.to_string()),
+        ];
+        for (kind, media_type, manifest) in kinds {
+            let put = run.put_manifest(&kind.replace(' ', "-"), media_type, manifest.as_bytes()).await;
+            run.check(&format!("end-7: PUT of {kind}"), &put, put.status == 201);
+            let got = run.get(&format!("manifests/{}", digest(manifest.as_bytes()))).await;
+            let right = got.body == manifest.as_bytes() && got.header("content-type") == Some(media_type);
+            run.check(&format!("end-3: GET of {kind}"), &got, right);
+        }
     });
 }
 
