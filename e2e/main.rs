@@ -13,6 +13,7 @@
 mod access;
 mod bad_input;
 mod certificates;
+mod clients;
 mod deletion;
 mod durability;
 mod harness;

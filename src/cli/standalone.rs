@@ -1,6 +1,6 @@
 //! What `serve` is told by flags, and what it tells the person in front of it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -97,22 +97,23 @@ fn text(path: &Path) -> anyhow::Result<String> {
 fn local_hosts(listen: SocketAddr) -> Vec<String> {
     let port = listen.port();
     let mut hosts = vec![format!("localhost:{port}"), format!("127.0.0.1:{port}")];
-    if !listen.ip().is_unspecified() && !listen.ip().is_loopback() {
+    if !listen.ip().is_unspecified() && listen.ip() != Ipv4Addr::LOCALHOST {
         hosts.push(listen.to_string());
     }
     hosts
 }
 
+/// What to call it in what is printed. Only these addresses are reached by the name.
+fn shown_host(listen: SocketAddr) -> String {
+    let ip = listen.ip();
+    let local = ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST;
+    if local { format!("localhost:{}", listen.port()) } else { listen.to_string() }
+}
+
 /// Prints how to log in, push and pull. To stdout, where logs don't go; never a password.
 pub fn print_help(config: &ServeConfig, loaded: &Loaded) {
-    let host = loaded.inputs.registry.spec.hostnames.first().cloned().unwrap_or_else(|| {
-        let port = config.listen.port();
-        if config.listen.ip().is_loopback() || config.listen.ip().is_unspecified() {
-            format!("localhost:{port}")
-        } else {
-            config.listen.to_string()
-        }
-    });
+    let hostname = loaded.inputs.registry.spec.hostnames.first().cloned();
+    let host = hostname.unwrap_or_else(|| shown_host(config.listen));
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     println!("landfast serves {scheme}://{host}\n");
     let pushes = |robot: &&RobotFiles| robot.pushes && robot.project.is_some();
@@ -155,4 +156,21 @@ fn shown(path: &Path) -> String {
     let text = absolute.display().to_string();
     let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c));
     if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::localhost("127.0.0.1:5000", "localhost:5000", &[])]
+    #[case::every_address("0.0.0.0:5000", "localhost:5000", &[])]
+    #[case::another_loopback_address("127.0.0.2:5000", "127.0.0.2:5000", &["127.0.0.2:5000"])]
+    #[case::an_address("10.1.2.3:5000", "10.1.2.3:5000", &["10.1.2.3:5000"])]
+    fn credentials_are_for_the_names_that_reach_it(#[case] listen: &str, #[case] shown: &str, #[case] more: &[&str]) {
+        let listen = listen.parse().unwrap();
+        assert_eq!(shown_host(listen), shown);
+        assert_eq!(local_hosts(listen), [&["localhost:5000", "127.0.0.1:5000"], more].concat());
+    }
 }
