@@ -3,5 +3,6 @@
 pub mod auth;
 pub mod content;
 pub mod http;
+mod names;
 pub mod snapshots;
 pub mod storage;

@@ -36,6 +36,9 @@ use super::{
     StageId, StageWriter, StorageError, Version,
 };
 
+/// Entries of a listing that are put together at once if they are in memory: going to another thread costs more.
+const LISTED_INLINE: usize = 1024;
+
 /// A store in a folder. Clones share it; the folder is released when the last clone, body and writer are gone.
 #[derive(Clone)]
 pub struct FilesystemStore {
@@ -99,6 +102,12 @@ impl ObjectStore for FilesystemStore {
         limit: usize,
         delimiter: bool,
     ) -> Result<Page, StorageError> {
+        if delimiter
+            && limit <= LISTED_INLINE
+            && let Some(page) = list::remembered(&self.root, prefix, after, limit)
+        {
+            return Ok(page);
+        }
         let (prefix, after) = (prefix.clone(), after.map(str::to_owned));
         self.blocking(move |root| list::list(root, &prefix, after.as_deref(), limit, delimiter)).await
     }

@@ -12,11 +12,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{FlockOperation, flock};
 
 use super::super::{Key, StageId, StorageError};
+use crate::registry::names::Names;
 
 /// Enough that unrelated keys seldom wait for each other.
 const KEY_LOCKS: usize = 64;
 /// How many folders are remembered as durable. Forgetting one costs a sync, nothing else.
 const MAX_DURABLE: usize = 16 * 1024;
+/// What the names of listed folders may take: some hundred thousand of them.
+const MAX_NAMES: usize = 16 << 20;
 
 /// Why a store can't be opened. What it prints is meant for the person who started the process.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,9 @@ pub(super) struct Root {
     folders: RwLock<()>,
     /// Folders below `objects` that are known to survive a power failure.
     durable: Mutex<HashSet<PathBuf>>,
+    /// What is in folders that have been listed, under their prefixes: the names of files, and those of folders with a
+    /// slash behind them. Nobody else writes to the folder, so what is said here after each change is all there is.
+    pub(super) names: Names,
     /// Staged uploads that have a writer.
     pub(super) writing: Mutex<HashSet<StageId>>,
     /// Staged uploads of which every byte is known to be durable.
@@ -87,6 +93,7 @@ impl Root {
             key_hasher: RandomState::new(),
             folders: RwLock::default(),
             durable: Mutex::default(),
+            names: Names::new(MAX_NAMES),
             writing: Mutex::default(),
             synced: Mutex::default(),
         })
@@ -127,6 +134,27 @@ impl Root {
         lock(&self.key_locks[self.key_hasher.hash_one(key) as usize % KEY_LOCKS])
     }
 
+    /// Remembers that an object has come or gone. The caller holds the key.
+    pub(super) fn note_object(&self, key: &Key, there: bool) {
+        let (folder, name) = split(key.as_str());
+        self.names.change(folder, name, there);
+    }
+
+    /// After a change of which it is unclear whether it was made.
+    pub(super) fn forget_names_beside(&self, key: &Key) {
+        self.names.forget(split(key.as_str()).0);
+    }
+
+    /// Remembers that a folder below `objects` is there, or that it has been removed.
+    fn note_folder(&self, folder: &Path, there: bool) {
+        let Some(path) = folder.strip_prefix(&self.objects).ok().and_then(Path::to_str) else { return };
+        let (above, name) = split(path);
+        self.names.change(above, &format!("{name}/"), there);
+        if !there {
+            self.names.forget(&format!("{path}/"));
+        }
+    }
+
     /// Keeps folders from being removed while something is put into them.
     pub(super) fn hold_folders(&self) -> RwLockReadGuard<'_, ()> {
         self.folders.read().unwrap_or_else(PoisonError::into_inner)
@@ -145,6 +173,7 @@ impl Root {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(ErrorKind::NotADirectory.into()),
             other => other?,
         }
+        self.note_folder(folder, true);
         // Also if it existed: whoever made it may not have come to sync it yet.
         sync_folder(parent)?;
         let mut durable = lock(&self.durable);
@@ -161,11 +190,17 @@ impl Root {
         let Ok(_alone) = self.folders.try_write() else { return };
         let mut folder = folder;
         while folder != self.objects && fs::remove_dir(folder).is_ok() {
+            self.note_folder(folder, false);
             lock(&self.durable).remove(folder);
             let Some(parent) = folder.parent() else { return };
             folder = parent;
         }
     }
+}
+
+/// The prefix of what is in the same folder, and the name there.
+fn split(path: &str) -> (&str, &str) {
+    path.split_at(path.rfind('/').map_or(0, |slash| slash + 1))
 }
 
 /// What these locks guard is valid at every moment, so a panic under one leaves nothing broken.

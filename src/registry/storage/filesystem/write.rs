@@ -47,7 +47,12 @@ pub(super) fn place(
         }
         file.set_modified(root.stamp()).map_err(StorageError::io("set a modification time"))?;
         let version = version(&file.metadata().map_err(StorageError::io("look at a file"))?);
-        fs::rename(path, &target).map_err(conflict("rename a file", key))?;
+        let renamed = fs::rename(path, &target);
+        match renamed {
+            Ok(()) => root.note_object(key, true),
+            Err(_) => root.forget_names_beside(key),
+        }
+        renamed.map_err(conflict("rename a file", key))?;
         version
     };
     sync_folder(folder).map_err(StorageError::io("sync a folder"))?;
@@ -65,7 +70,12 @@ pub(super) fn delete(root: &Root, key: &Key, condition: &DeleteCondition) -> Res
             if matches!(condition, DeleteCondition::IfVersion(version) if *version != current) {
                 return Err(StorageError::PreconditionFailed(key.to_string()));
             }
-            fs::remove_file(&target).map_err(absent("remove a file", key))?;
+            let removed = fs::remove_file(&target);
+            match removed {
+                Ok(()) => root.note_object(key, false),
+                Err(_) => root.forget_names_beside(key),
+            }
+            removed.map_err(absent("remove a file", key))?;
         }
         sync_folder(folder).map_err(StorageError::io("sync a folder"))?;
     }
