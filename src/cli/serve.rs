@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 use landfast::config::{PolicySource, ServeConfig, StorageConfig};
 use landfast::registry::auth::Live;
-use landfast::registry::content::Content;
+use landfast::registry::content::{Content, UploadSweep};
 use landfast::registry::http::{self, App, CertificateFiles, HttpMetrics};
 use landfast::registry::snapshots::{file::FileSource, kube as kube_source};
 use landfast::registry::storage::filesystem::FilesystemStore;
@@ -19,7 +19,6 @@ use super::standalone;
 
 /// Uploads that nobody has touched for this long are removed.
 const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 3600);
-const ABANDONED_INTERVAL: Duration = Duration::from_secs(3600);
 
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["config", "manifests", "kube"]))]
@@ -74,6 +73,7 @@ impl Arguments {
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = arguments.into_config()?;
     let shutdown = super::shutdown_on_signal()?;
+    let started = SystemTime::now();
     let StorageConfig::Filesystem { root } = config.storage.clone();
     let store = tokio::task::spawn_blocking(move || FilesystemStore::open(root)).await??;
     let content = Content::new(Arc::new(store));
@@ -92,7 +92,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let readiness = move || observed.current().map(drop).ok_or_else(|| "the policy has not been read yet".to_owned());
     let health_shutdown = CancellationToken::new();
     tokio::spawn(serve_health(health, metrics.clone(), readiness, health_shutdown.clone()));
-    tokio::spawn(remove_abandoned_uploads(content.clone(), shutdown.clone()));
+    tokio::spawn(UploadSweep::new(content.clone(), ABANDONED_AFTER, started, &metrics).run(shutdown.clone()));
 
     let app = App::new(content, live, HttpMetrics::register(&metrics));
     let drain = Duration::from_secs(config.drain_seconds);
@@ -126,19 +126,6 @@ async fn follow_policy(
             }
             standalone::print_help(config, &loaded);
             Ok(tokio::spawn(source.run(shutdown)))
-        }
-    }
-}
-
-async fn remove_abandoned_uploads(content: Content, shutdown: CancellationToken) {
-    loop {
-        match content.remove_abandoned_uploads(ABANDONED_AFTER, SystemTime::now()).await {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, "abandoned uploads removed"),
-            Err(error) => tracing::warn!(%error, "abandoned uploads can't be removed"),
-        }
-        if shutdown.run_until_cancelled(tokio::time::sleep(ABANDONED_INTERVAL)).await.is_none() {
-            return;
         }
     }
 }

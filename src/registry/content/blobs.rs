@@ -49,6 +49,7 @@ impl Content {
             return Err(ContentError::BlobUnknown);
         }
         let object = found(object)?.ok_or(ContentError::BlobUnknown)?;
+        self.holders.note(repository, digest);
         let range = object.range;
         Ok(BlobBody { start: range.start, size: range.end - range.start, total: object.meta.size, stream: object.body })
     }
@@ -98,7 +99,9 @@ impl Content {
     }
 
     pub(super) async fn link_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), ContentError> {
-        self.put_if_absent(&keys::blob_link(repository, digest), bytes::Bytes::new()).await
+        self.put_if_absent(&keys::blob_link(repository, digest), bytes::Bytes::new()).await?;
+        self.holders.note(repository, digest);
+        Ok(())
     }
 
     pub(super) async fn store_small(&self, digest: &Digest, small: bytes::Bytes) -> Result<(), ContentError> {

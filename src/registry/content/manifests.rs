@@ -82,7 +82,10 @@ impl Content {
         self.add_to_catalogue(repository).await?;
         self.put_record(&keys::manifest(repository, &digest), &record).await?;
         if let Some(tag) = tag {
-            self.put_record(&keys::tag(repository, &tag), &TagRecord { digest, pushed }).await?;
+            let record = TagRecord { digest, pushed };
+            let written = self.put_record(&keys::tag(repository, &tag), &record).await;
+            self.note_tagged(repository, &tag, &record.digest);
+            written?;
         }
         Ok(subject.is_some())
     }
@@ -117,6 +120,7 @@ impl Content {
         let (repository, digest) = (repository.clone(), digest.clone());
         self.detached(|content| {
             async move {
+                content.learn_tagged(&repository).await?;
                 let _alone = content.repository_lock(&repository).write().await;
                 let removed = content.remove_manifest(&repository, &digest).await;
                 // Also if it was gone: a power failure may have come before this.
@@ -159,7 +163,11 @@ impl Content {
     }
 
     /// Checks that the repository holds every blob and every manifest that `manifest` lists.
-    async fn check_references(&self, repository: &RepositoryName, manifest: &Manifest) -> Result<(), ContentError> {
+    pub(super) async fn check_references(
+        &self,
+        repository: &RepositoryName,
+        manifest: &Manifest,
+    ) -> Result<(), ContentError> {
         let blobs = manifest.blobs().map(|blob| (keys::blob_link(repository, &blob.digest), &blob.digest));
         let children = manifest.manifests().iter();
         // BuildKit's cache is an index of layers: what is no manifest by its media type is a blob.

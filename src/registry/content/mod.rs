@@ -18,11 +18,14 @@ mod blobs;
 mod body;
 mod catalogue;
 mod error;
+mod fsck;
+mod holders;
 pub mod keys;
 mod manifests;
 mod records;
 mod referrers;
 mod sessions;
+mod sweep;
 mod tags;
 mod uploads;
 
@@ -42,17 +45,23 @@ use tracing::Instrument;
 
 pub use self::blobs::{Blob, BlobBody};
 pub use self::error::ContentError;
+pub use self::fsck::{Finding, FsckMode, FsckObserver, FsckSummary, Problem};
+use self::holders::Holders;
 pub use self::manifests::{ManifestStat, NewManifest, StoredManifest};
-pub use self::referrers::ReferrerDescriptor;
+pub use self::referrers::{ReferrerDescriptor, ReferrersPage};
 use self::sessions::Turns;
 pub use self::sessions::UploadId;
+pub use self::sweep::UploadSweep;
 use crate::oci::{Hasher, RepositoryName};
+use crate::registry::names::Names;
 pub use crate::registry::storage::{BodyStream, ByteRange};
 use crate::registry::storage::{Condition, DeleteCondition, Entry, Key, ObjectStore, Prefix, StorageError};
 
 /// Uploads whose hash is kept between requests. One that is forgotten is read again when it is finished.
 const MAX_HASHERS: u64 = 8192;
 const HASHER_IDLE: Duration = Duration::from_secs(60 * 60);
+/// What may be remembered of tags, in bytes: about a hundred thousand of them.
+const MAX_TAGGED: usize = 16 << 20;
 /// Enough that repositories seldom wait for each other.
 const REPOSITORY_LOCKS: usize = 64;
 /// Small objects that one request reads at the same time.
@@ -70,6 +79,9 @@ pub struct Content {
     /// Shared by pushes of manifests to a repository, taken alone by deletions: a tag that is being pushed must not
     /// come to point to a manifest that is being deleted.
     repository_locks: Arc<[RwLock<()>; REPOSITORY_LOCKS]>,
+    /// The tags that may point to a manifest, in repositories where manifests have been deleted (`tags`).
+    tagged: Arc<Names>,
+    holders: Holders,
 }
 
 impl Content {
@@ -79,6 +91,8 @@ impl Content {
             hashers: Cache::builder().max_capacity(MAX_HASHERS).time_to_idle(HASHER_IDLE).build(),
             turns: Turns::default(),
             repository_locks: Arc::new(std::array::from_fn(|_| RwLock::default())),
+            tagged: Arc::new(Names::new(MAX_TAGGED)),
+            holders: Holders::default(),
         }
     }
 
@@ -110,7 +124,7 @@ impl Content {
 
     /// Whether any object lies below `prefix`.
     async fn holds_any(&self, prefix: &Prefix) -> Result<bool, ContentError> {
-        Ok(!self.store.list(prefix, None, 1, false).await?.entries.is_empty())
+        Ok(self.store.list(prefix, None, 0, false).await?.more)
     }
 
     /// Writes an object whose content is given by its key.
@@ -163,19 +177,6 @@ impl Content {
             Entry::Prefix(_) => None,
         };
         Ok((page.entries.into_iter().filter_map(object).collect(), page.more))
-    }
-
-    /// All objects right below `prefix`, after `after`.
-    async fn list_all(&self, prefix: &Prefix, after: Option<&Key>) -> Result<Vec<Key>, ContentError> {
-        let mut all = Vec::new();
-        loop {
-            let (keys, more) = self.list_objects(prefix, all.last().or(after), PAGE).await?;
-            let end = keys.is_empty() || !more;
-            all.extend(keys);
-            if end {
-                return Ok(all);
-            }
-        }
     }
 }
 

@@ -47,4 +47,17 @@ impl Pushed {
 #[serde(rename_all = "camelCase")]
 pub(super) struct UploadRecord {
     pub repository: RepositoryName,
+    /// Set once the content has been checked, before it leaves the staged upload: if that is gone then, it has become a
+    /// blob, and only the link in the repository may be missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<CheckedUpload>,
+}
+
+/// What a finished upload holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CheckedUpload {
+    pub digest: Digest,
+    /// In bytes.
+    pub size: u64,
 }

@@ -3,7 +3,7 @@
 //! A session is a record that names its repository; its content is a staged upload of the same id. So it survives
 //! the process, and any process may go on with it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,13 +76,14 @@ impl Drop for Turn {
 impl Content {
     pub async fn start_upload(&self, repository: &RepositoryName) -> Result<UploadId, ContentError> {
         let id = UploadId(StageId::random());
-        self.put_record(&keys::upload(&id), &UploadRecord { repository: repository.clone() }).await?;
+        let record = UploadRecord { repository: repository.clone(), checked: None };
+        self.put_record(&keys::upload(&id), &record).await?;
         Ok(id)
     }
 
     pub async fn cancel_upload(&self, repository: &RepositoryName, id: &UploadId) -> Result<(), ContentError> {
         let _turn = self.take_turn(id)?;
-        self.check_session(repository, id).await?;
+        self.session(repository, id).await?;
         self.remove_session(id).await
     }
 
@@ -90,29 +91,56 @@ impl Content {
     /// which a dead process left. Returns how many.
     pub async fn remove_abandoned_uploads(&self, older_than: Duration, now: SystemTime) -> Result<usize, ContentError> {
         let Some(limit) = now.checked_sub(older_than) else { return Ok(0) };
-        let stages = self.store.stage_list().await?;
-        let mut staged: HashMap<_, _> = stages.into_iter().map(|stage| (stage.id, stage.modified)).collect();
-        let mut removed = 0;
+        let mut removed = self.remove_staged(limit, |session| session.is_none_or(|session| session <= limit)).await?;
         let mut after = None;
         loop {
             let (sessions, more) = self.list_objects(&keys::uploads(), after.as_ref(), PAGE).await?;
             for session in &sessions {
                 let Some(id) = keys::upload_of(session) else { continue };
-                let Some(meta) = found(self.store.head(session).await)? else { continue };
-                let touched = staged.remove(&id.stage()).map_or(meta.modified, |staged| staged.max(meta.modified));
-                if touched < limit {
+                let begun = found(self.store.head(session).await)?.map(|meta| meta.modified);
+                // Those with staged content have been looked at above.
+                if begun.is_some_and(|begun| begun <= limit)
+                    && found(self.store.stage_len(&id.stage()).await)?.is_none()
+                {
                     removed += self.remove_unless_busy(&id).await?;
                 }
             }
             match sessions.into_iter().next_back() {
                 Some(last) if more => after = Some(last),
-                _ => break,
+                _ => return Ok(removed),
             }
         }
-        for (id, _) in staged.into_iter().filter(|(_, touched)| *touched < limit) {
-            removed += self.remove_unless_busy(&UploadId::from_stage(id)).await?;
+    }
+
+    /// Removes staged content that was last written to before `started` and belongs to no session: nobody can go on with
+    /// it. Returns how much of it there was.
+    ///
+    /// Only for the process that owns the store, when it has `started`: what belongs to no session may be another's.
+    pub async fn remove_orphaned_uploads(&self, started: SystemTime) -> Result<usize, ContentError> {
+        self.remove_staged(started, |session| session.is_none()).await
+    }
+
+    /// Removes staged content that was last written to by `limit`, if `unwanted` says so of when its session began.
+    async fn remove_staged(
+        &self,
+        limit: SystemTime,
+        unwanted: impl Fn(Option<SystemTime>) -> bool,
+    ) -> Result<usize, ContentError> {
+        let (mut removed, mut after) = (0, None);
+        loop {
+            let stages = self.store.stage_list(after.as_ref(), PAGE).await?;
+            for stage in stages.iter().filter(|stage| stage.modified <= limit) {
+                let id = UploadId::from_stage(stage.id);
+                let session = found(self.store.head(&keys::upload(&id)).await)?.map(|meta| meta.modified);
+                if unwanted(session) {
+                    removed += self.remove_unless_busy(&id).await?;
+                }
+            }
+            match stages.last() {
+                Some(last) if stages.len() == PAGE => after = Some(last.id),
+                _ => return Ok(removed),
+            }
         }
-        Ok(removed)
     }
 
     async fn remove_unless_busy(&self, id: &UploadId) -> Result<usize, ContentError> {
@@ -125,12 +153,13 @@ impl Content {
     }
 
     /// A session belongs to one repository: to others it is unknown.
-    pub(super) async fn check_session(&self, repository: &RepositoryName, id: &UploadId) -> Result<(), ContentError> {
+    pub(super) async fn session(
+        &self,
+        repository: &RepositoryName,
+        id: &UploadId,
+    ) -> Result<UploadRecord, ContentError> {
         let record: Option<UploadRecord> = self.read_record(&keys::upload(id)).await?;
-        match record {
-            Some(UploadRecord { repository: owner }) if owner == *repository => Ok(()),
-            _ => Err(ContentError::UploadUnknown),
-        }
+        record.filter(|record| record.repository == *repository).ok_or(ContentError::UploadUnknown)
     }
 
     pub(super) fn take_turn(&self, id: &UploadId) -> Result<Turn, ContentError> {

@@ -8,12 +8,19 @@
 //! # Guarantees
 //! - What has arrived stays, also when the connection breaks off or the process dies, and `upload_status` tells how
 //!   much that is.
+//! - A process that dies after staged content has become a blob, and before it is linked, leaves a session that knows
+//!   this: `upload_status` still tells the whole length, and the last request may be repeated. That costs a small write
+//!   for each upload that was staged.
 //! - From the last look at the hash to the publication nobody else can write: the staged upload's writer is held.
 
-use futures::FutureExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::blobs::check_digest;
 use super::body::{Body, hash_stream};
+use super::records::{CheckedUpload, UploadRecord};
 use super::{BodyStream, Content, ContentError, UploadId, found, keys};
 use crate::oci::{Algorithm, Digest, Hasher, RepositoryName};
 use crate::registry::storage::{StageId, StageWriter, StorageError};
@@ -27,8 +34,11 @@ struct Filled {
 impl Content {
     /// How many bytes have arrived: where the next request has to go on.
     pub async fn upload_status(&self, repository: &RepositoryName, id: &UploadId) -> Result<u64, ContentError> {
-        self.check_session(repository, id).await?;
-        Ok(self.staged_len(id).await?.unwrap_or(0))
+        let session = self.session(repository, id).await?;
+        match self.staged_len(id).await? {
+            Some(length) => Ok(length),
+            None => Ok(self.published(&session).await?.map_or(0, |published| published.size)),
+        }
     }
 
     /// Appends a body, at `at` if that is given, and returns the new length.
@@ -46,8 +56,15 @@ impl Content {
         self.detached(move |content| {
             async move {
                 let _turn = content.take_turn(&id)?;
-                content.check_session(&repository, &id).await?;
+                let session = content.session(&repository, &id).await?;
                 let offset = content.staged_len(&id).await?;
+                if offset.is_none()
+                    && let Some(CheckedUpload { size, .. }) = content.published(&session).await?
+                {
+                    check_offset(at, Some(size))?;
+                    // All that was missing is that somebody says so.
+                    return Err(ContentError::UploadUnknown);
+                }
                 check_offset(at, offset)?;
                 let filled = content.fill(&id, offset, &mut Body::new(stream), Algorithm::Sha256).await;
                 let length = match filled {
@@ -81,10 +98,17 @@ impl Content {
         self.detached(move |content| {
             async move {
                 let _turn = content.take_turn(&id)?;
-                content.check_session(&repository, &id).await?;
+                let session = content.session(&repository, &id).await?;
                 let offset = content.staged_len(&id).await?;
+                if offset.is_none()
+                    && let Some(published) = content.published(&session).await?
+                {
+                    check_offset(at, Some(published.size))?;
+                    drain(stream).await?;
+                    return content.finish_published(&repository, &id, &digest, published.digest).await;
+                }
                 check_offset(at, offset)?;
-                match content.complete(&id, offset, Body::new(stream), &digest).await {
+                match content.complete(session, &id, offset, stream, &digest).await {
                     Ok(()) => tokio::join!(content.link_blob(&repository, &digest), content.forget_session(&id)).0,
                     // Without room the content can't be completed, and what is there of it takes room from others.
                     Err(
@@ -106,13 +130,43 @@ impl Content {
         found(self.store.stage_len(&id.stage()).await)
     }
 
-    async fn complete(
+    /// What a process that died made of the session's staged content, before it came to link it.
+    async fn published(&self, session: &UploadRecord) -> Result<Option<CheckedUpload>, ContentError> {
+        match &session.checked {
+            Some(checked) if self.exists(&keys::blob(&checked.digest)).await? => Ok(Some(checked.clone())),
+            _ => Ok(None),
+        }
+    }
+
+    /// Does what is missing of an upload whose content is `actual`.
+    async fn finish_published(
         &self,
+        repository: &RepositoryName,
+        id: &UploadId,
+        digest: &Digest,
+        actual: Digest,
+    ) -> Result<(), ContentError> {
+        let linked = match check_digest(digest, actual) {
+            Ok(()) => self.link_blob(repository, digest).await,
+            mismatch => mismatch,
+        };
+        if !matches!(linked, Err(ContentError::Storage(_))) {
+            self.forget_session(id).await;
+        }
+        linked
+    }
+
+    /// Everything but the link and the session's end.
+    pub(super) async fn complete(
+        &self,
+        session: UploadRecord,
         id: &UploadId,
         offset: Option<u64>,
-        mut body: Body,
+        stream: BodyStream,
         digest: &Digest,
     ) -> Result<(), ContentError> {
+        let (stream, received) = count(stream);
+        let mut body = Body::new(stream);
         if offset.is_none()
             && let Some(small) = body.small().await
         {
@@ -121,6 +175,9 @@ impl Content {
         let Filled { writer, hasher } = self.fill(id, offset, &mut body, digest.algorithm()).await?;
         let actual = self.digest_of_stage(&id.stage(), digest.algorithm(), hasher).await?;
         check_digest(digest, actual)?;
+        let size = offset.unwrap_or(0) + received.load(Ordering::Relaxed);
+        let checked = Some(CheckedUpload { digest: digest.clone(), size });
+        self.put_record(&keys::upload(id), &UploadRecord { checked, ..session }).await?;
         writer.publish(&keys::blob(digest)).await.map_err(stage_error)
     }
 
@@ -196,6 +253,21 @@ impl Content {
             Err(error) => Err(stage_error(error)),
         }
     }
+}
+
+/// Counts the bytes that have come out of a stream.
+fn count(stream: BodyStream) -> (BodyStream, Arc<AtomicU64>) {
+    let received = Arc::new(AtomicU64::new(0));
+    let counter = received.clone();
+    let count = move |piece: &bytes::Bytes| {
+        counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
+    };
+    (stream.inspect_ok(count).boxed(), received)
+}
+
+async fn drain(mut stream: BodyStream) -> Result<(), ContentError> {
+    while stream.try_next().await.map_err(ContentError::Body)?.is_some() {}
+    Ok(())
 }
 
 fn check_offset(at: Option<u64>, offset: Option<u64>) -> Result<(), ContentError> {

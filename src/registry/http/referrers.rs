@@ -2,14 +2,15 @@
 
 use axum::body::Body;
 use http::Response;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, LINK};
 use serde::Serialize;
 
 use super::dispatch::Permitted;
 use super::error::RequestError;
 use super::respond::OCI_FILTERS_APPLIED;
+use super::route::next_referrers;
 use crate::oci::{Digest, MediaType, RepositoryName};
-use crate::registry::content::{ContentError, ReferrerDescriptor};
+use crate::registry::content::{ReferrerDescriptor, ReferrersPage};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -19,23 +20,29 @@ struct Index {
     manifests: Vec<ReferrerDescriptor>,
 }
 
+/// Which part of the list is wanted.
+pub struct Wanted<'a> {
+    pub artifact_type: Option<&'a str>,
+    pub n: usize,
+    pub last: Option<&'a Digest>,
+}
+
 /// A digest that nothing refers to, in whatever repository, has an empty list: a 404 would tell the client that this
 /// registry knows no referrers at all.
 pub async fn list(
     permitted: &Permitted<'_>,
     repository: &RepositoryName,
     digest: &Digest,
-    artifact_type: Option<&str>,
+    Wanted { artifact_type, n, last }: Wanted<'_>,
 ) -> Result<Response<Body>, RequestError> {
-    let mut manifests = match permitted.shared.app.content.list_referrers(repository, digest).await {
-        Ok(manifests) => manifests,
-        Err(ContentError::RepositoryUnknown | ContentError::ManifestUnknown) => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
+    let content = &permitted.shared.app.content;
+    let ReferrersPage { manifests, next } = content.list_referrers(repository, digest, last, artifact_type, n).await?;
     let mut response = Response::builder().header(CONTENT_TYPE, MediaType::OCI_INDEX);
-    if let Some(wanted) = artifact_type {
-        manifests.retain(|manifest| manifest.artifact_type.as_deref() == Some(wanted));
+    if artifact_type.is_some() {
         response = response.header(OCI_FILTERS_APPLIED, "artifactType");
+    }
+    if let Some(last) = next {
+        response = response.header(LINK, next_referrers(repository, digest, artifact_type, n, &last));
     }
     let index = Index { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests };
     // Plain data can't fail to be written.

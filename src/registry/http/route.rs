@@ -19,21 +19,72 @@ pub const MAX_PAGE: usize = 10_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     Base,
-    Catalog { n: usize, last: Option<String> },
-    Tags { repository: RepositoryName, n: usize, last: Option<Tag> },
-    ManifestGet { repository: RepositoryName, reference: Reference },
-    ManifestHead { repository: RepositoryName, reference: Reference },
-    ManifestPut { repository: RepositoryName, reference: Reference },
-    ManifestDelete { repository: RepositoryName, reference: Reference },
-    BlobGet { repository: RepositoryName, digest: Digest },
-    BlobHead { repository: RepositoryName, digest: Digest },
-    BlobDelete { repository: RepositoryName, digest: Digest },
-    UploadStart { repository: RepositoryName, mount: Option<Mount>, digest: Option<Digest> },
-    UploadStatus { repository: RepositoryName, id: UploadId },
-    UploadPatch { repository: RepositoryName, id: UploadId },
-    UploadPut { repository: RepositoryName, id: UploadId, digest: Digest },
-    UploadCancel { repository: RepositoryName, id: UploadId },
-    Referrers { repository: RepositoryName, digest: Digest, artifact_type: Option<String> },
+    Catalog {
+        n: usize,
+        last: Option<String>,
+    },
+    Tags {
+        repository: RepositoryName,
+        n: usize,
+        last: Option<Tag>,
+    },
+    ManifestGet {
+        repository: RepositoryName,
+        reference: Reference,
+    },
+    ManifestHead {
+        repository: RepositoryName,
+        reference: Reference,
+    },
+    ManifestPut {
+        repository: RepositoryName,
+        reference: Reference,
+    },
+    ManifestDelete {
+        repository: RepositoryName,
+        reference: Reference,
+    },
+    BlobGet {
+        repository: RepositoryName,
+        digest: Digest,
+    },
+    BlobHead {
+        repository: RepositoryName,
+        digest: Digest,
+    },
+    BlobDelete {
+        repository: RepositoryName,
+        digest: Digest,
+    },
+    UploadStart {
+        repository: RepositoryName,
+        mount: Option<Mount>,
+        digest: Option<Digest>,
+    },
+    UploadStatus {
+        repository: RepositoryName,
+        id: UploadId,
+    },
+    UploadPatch {
+        repository: RepositoryName,
+        id: UploadId,
+    },
+    UploadPut {
+        repository: RepositoryName,
+        id: UploadId,
+        digest: Digest,
+    },
+    UploadCancel {
+        repository: RepositoryName,
+        id: UploadId,
+    },
+    Referrers {
+        repository: RepositoryName,
+        digest: Digest,
+        artifact_type: Option<String>,
+        n: usize,
+        last: Option<Digest>,
+    },
     TokenGet(TokenRequest),
     TokenPost,
 }
@@ -176,8 +227,12 @@ fn parse_endpoint(method: &Method, rest: &str, query: &str) -> Result<Route, Rou
         ("referrers", digest) => {
             read_only(method)?;
             let repository = parse_name(name)?;
-            let artifact_type = Query::parse(query)?.take("artifactType").filter(|text| !text.is_empty());
-            Ok(Route::Referrers { repository, digest: digest.parse()?, artifact_type })
+            let digest = digest.parse()?;
+            let mut query = Query::parse(query)?;
+            let artifact_type = query.take("artifactType").filter(|text| !text.is_empty());
+            let Paging { n, last } = query.paging()?;
+            let last = last.map(|last| last.parse()).transpose()?;
+            Ok(Route::Referrers { repository, digest, artifact_type, n, last })
         }
         ("uploads", id) => match name.rsplit_once('/') {
             Some((name, "blobs")) if id.is_empty() => parse_upload_start(method, name, query),
@@ -318,6 +373,18 @@ pub fn upload_location(repository: &RepositoryName, id: &UploadId) -> String {
 /// The `Link` header's value for the next page of the tags.
 pub fn next_tags(repository: &RepositoryName, n: usize, last: &Tag) -> String {
     format!("</v2/{repository}/tags/list?n={n}&last={}>; rel=\"next\"", percent::encode(last.as_str()))
+}
+
+/// The same for referrers.
+pub fn next_referrers(
+    repository: &RepositoryName,
+    digest: &Digest,
+    artifact_type: Option<&str>,
+    n: usize,
+    last: &Digest,
+) -> String {
+    let filter = artifact_type.map(|wanted| format!("&artifactType={}", percent::encode(wanted))).unwrap_or_default();
+    format!("</v2/{repository}/referrers/{digest}?n={n}&last={last}{filter}>; rel=\"next\"")
 }
 
 /// The same for the catalogue.

@@ -23,11 +23,10 @@ pub async fn start(
 ) -> Result<Response<Body>, RequestError> {
     let content = &permitted.shared.app.content;
     // What can't be mounted, for whatever reason, is uploaded.
-    if let Some(Mount { digest, from: Some(from) }) = &mount
-        && permitted.may_pull(from)
-        && content.mount_blob(from, repository, digest).await?
+    if let Some(mount) = &mount
+        && take_over(permitted, repository, mount).await?
     {
-        return created(repository, digest);
+        return created(repository, &mount.digest);
     }
     if let (None, Some(digest)) = (mount, digest) {
         let _in_flight = permitted.shared.app.metrics.upload();
@@ -36,6 +35,19 @@ pub async fn start(
     }
     let id = content.start_upload(repository).await?;
     progress(StatusCode::ACCEPTED, repository, &id, 0)
+}
+
+/// Mounts a blob, from wherever the caller may pull it if he names no repository.
+async fn take_over(
+    permitted: &Permitted<'_>,
+    repository: &RepositoryName,
+    Mount { digest, from }: &Mount,
+) -> Result<bool, ContentError> {
+    let content = &permitted.shared.app.content;
+    match from {
+        Some(from) => Ok(permitted.may_pull(from) && content.mount_blob(from, repository, digest).await?),
+        None => content.mount_from_any(repository, digest, |from| permitted.may_pull(from)).await,
+    }
 }
 
 pub async fn status(

@@ -17,6 +17,6 @@ mod conformance;
 pub use error::StorageError;
 pub use key::{Key, KeyError, Prefix};
 pub use object_store::{
-    BodyStream, ByteRange, Condition, DeleteCondition, Entry, Object, ObjectMeta, ObjectStore, Page, Stage, StageId,
-    StageWriter, Version,
+    BodyStream, ByteRange, Condition, DeleteCondition, Entry, Object, ObjectMeta, ObjectStore, Page, Quarantine, Stage,
+    StageId, StageWriter, Version,
 };

@@ -211,4 +211,76 @@ over_each_store! {
         };
         assert_eq!(tokio::join!(append, check).0.unwrap(), 1);
     }
+
+    async fn uploads_of_any_age_can_be_removed(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        content.start_upload(&app).await.unwrap();
+        let begun = content.start_upload(&app).await.unwrap();
+        content.append_upload(&app, &begun, None, body(b"x")).await.unwrap();
+        let later = SystemTime::now() + Duration::from_millis(10);
+        assert_eq!(content.remove_abandoned_uploads(Duration::ZERO, later).await.unwrap(), 2);
+        fixture.assert_no_upload_left().await;
+    }
+
+    async fn what_belongs_to_no_session_is_removed_after_a_restart(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        let begun = content.start_upload(&app).await.unwrap();
+        content.append_upload(&app, &begun, None, body(b"x")).await.unwrap();
+        let orphan = crate::registry::storage::StageId::random();
+        fixture.store.stage_create(&orphan).await.unwrap();
+        let (now, second) = (SystemTime::now(), Duration::from_secs(1));
+        assert_eq!(content.remove_orphaned_uploads(now - second).await.unwrap(), 0);
+        let being_written = fixture.store.stage_append(&orphan, 0).await.unwrap();
+        assert_eq!(content.remove_orphaned_uploads(now + second).await.unwrap(), 0);
+        drop(being_written);
+        assert_eq!(content.remove_orphaned_uploads(now + second).await.unwrap(), 1);
+        assert_eq!(content.upload_status(&app, &begun).await.unwrap(), 1);
+    }
+
+    /// The content is a blob already, the repository doesn't hold it yet.
+    async fn an_upload_that_died_between_publication_and_link_can_be_finished(fixture) {
+        let (content, app, blob) = (&fixture.content, repository("app"), large());
+        let (digest, other, size) = (Digest::sha256(&blob), Digest::sha256(b"other"), blob.len() as u64);
+        let killed = async || {
+            let id = content.start_upload(&app).await.unwrap();
+            content.append_upload(&app, &id, None, body(&blob)).await.unwrap();
+            publish_without_a_link(content, &app, &id, &digest).await;
+            assert_error!(content.stat_blob(&app, &digest).await, ContentError::BlobUnknown);
+            assert_eq!(content.upload_status(&app, &id).await.unwrap(), size);
+            id
+        };
+        for (at, again) in [(Some(size), &b""[..]), (None, b""), (None, &blob)] {
+            let id = killed().await;
+            let append = content.append_upload(&app, &id, Some(0), body(b"x")).await;
+            assert_error!(append, ContentError::OffsetMismatch { .. });
+            assert_error!(content.append_upload(&app, &id, None, body(b"x")).await, ContentError::UploadUnknown);
+            let early = content.finish_upload(&app, &id, Some(1), body(b""), &digest).await;
+            assert_error!(early, ContentError::OffsetMismatch { .. });
+            content.finish_upload(&app, &id, at, body(again), &digest).await.unwrap();
+            assert!(read_blob(content, &app, &digest).await == blob);
+            content.delete_blob(&app, &digest).await.unwrap();
+            fixture.assert_no_upload_left().await;
+        }
+        let id = killed().await;
+        let wrong = content.finish_upload(&app, &id, None, body(b""), &other).await;
+        assert_error!(wrong, ContentError::DigestMismatch { .. });
+        fixture.assert_no_upload_left().await;
+    }
+
+    /// Nobody gets at content by naming its digest.
+    async fn a_fresh_session_can_not_be_finished_with_the_digest_of_others_content(fixture) {
+        let (content, app, blob) = (&fixture.content, repository("app"), large());
+        let digest = push_blob(content, &repository("secret"), &blob).await;
+        let id = content.start_upload(&app).await.unwrap();
+        let finished = content.finish_upload(&app, &id, None, body(b""), &digest).await;
+        assert_error!(finished, ContentError::DigestMismatch { .. });
+        assert_error!(content.stat_blob(&app, &digest).await, ContentError::BlobUnknown);
+    }
+}
+
+/// What `finish_upload` does up to where the process dies.
+async fn publish_without_a_link(content: &Content, app: &RepositoryName, id: &UploadId, digest: &Digest) {
+    let session = content.session(app, id).await.unwrap();
+    let length = content.upload_status(app, id).await.unwrap();
+    content.complete(session, id, Some(length), body(b""), digest).await.unwrap();
 }

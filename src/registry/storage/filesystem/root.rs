@@ -31,14 +31,17 @@ pub enum OpenError {
     Unusable { path: PathBuf, source: io::Error },
     #[error("{path} is in use by another landfast process; stop that one, or name another folder")]
     Locked { path: PathBuf },
+    #[error("can't read a registry's storage in {path}: {source}; is it the right folder, and may this user read it?")]
+    Unreadable { path: PathBuf, source: io::Error },
 }
 
 pub(super) struct Root {
     objects: PathBuf,
     stages: PathBuf,
     tmp: PathBuf,
-    /// Held, never read: the kernel lets go of the lock when this is closed, however the process ends.
-    _lock: File,
+    quarantine: PathBuf,
+    /// The kernel lets go of the lock when this is closed, however the process ends. Nothing if the store is only read.
+    lock: Option<File>,
     next_tmp: AtomicU64,
     last_stamp: AtomicU64,
     key_locks: [Mutex<()>; KEY_LOCKS],
@@ -82,21 +85,48 @@ impl Root {
             // not made here.
             let _ = sync_folder(parent);
         }
-        Ok(Self {
-            objects,
-            stages,
-            tmp,
-            _lock: lock,
+        Ok(Self::new(folder, Some(lock), MAX_NAMES))
+    }
+
+    /// For reading what another process may be writing to: nothing can be remembered of it.
+    pub(super) fn open_read_only(folder: &Path) -> Result<Self, OpenError> {
+        let unusable = |source| OpenError::Unreadable { path: folder.to_owned(), source };
+        fs::read_dir(folder.join("objects")).map_err(unusable)?;
+        Ok(Self::new(folder, None, 0))
+    }
+
+    fn new(folder: &Path, lock: Option<File>, max_names: usize) -> Self {
+        Self {
+            objects: folder.join("objects"),
+            stages: folder.join("stages"),
+            tmp: folder.join("tmp"),
+            quarantine: folder.join("quarantine"),
+            lock,
             next_tmp: AtomicU64::new(0),
             last_stamp: AtomicU64::new(0),
             key_locks: std::array::from_fn(|_| Mutex::default()),
             key_hasher: RandomState::new(),
             folders: RwLock::default(),
             durable: Mutex::default(),
-            names: Names::new(MAX_NAMES),
+            names: Names::new(max_names),
             writing: Mutex::default(),
             synced: Mutex::default(),
-        })
+        }
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.lock.is_none()
+    }
+
+    /// Where an object goes that is set aside.
+    pub(super) fn quarantined(&self, number: u32, key: &Key) -> PathBuf {
+        self.quarantine.join(number.to_string()).join(key.as_str())
+    }
+
+    /// Makes `path` and what is above it durable, up to the quarantine itself.
+    pub(super) fn sync_quarantine(&self, path: &Path) -> io::Result<()> {
+        let above = path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.quarantine));
+        above.chain(self.quarantine.parent()).try_for_each(sync_folder)
     }
 
     pub(super) fn objects(&self) -> &Path {

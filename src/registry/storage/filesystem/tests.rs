@@ -81,7 +81,7 @@ async fn what_others_put_into_the_folder_is_no_object() {
     fs::create_dir_all(folder.path().join("objects/empty/folder")).unwrap();
     assert_eq!(store.list(&Prefix::all(), None, 10, true).await.unwrap().entries, []);
     assert_eq!(store.list(&Prefix::all(), None, 10, false).await.unwrap().entries, []);
-    assert_eq!(store.stage_list().await.unwrap(), []);
+    assert_eq!(store.stage_list(None, 10).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn an_interrupted_write_ends_the_writer_but_not_the_upload() {
     while matches!(store.stage_abort(&id).await, Err(StorageError::Busy(_))) {
         tokio::task::yield_now().await;
     }
-    assert_eq!(store.stage_list().await.unwrap(), []);
+    assert_eq!(store.stage_list(None, 10).await.unwrap(), []);
 }
 
 #[derive(Clone, Debug)]

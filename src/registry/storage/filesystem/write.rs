@@ -83,6 +83,36 @@ pub(super) fn delete(root: &Root, key: &Key, condition: &DeleteCondition) -> Res
     Ok(())
 }
 
+/// Moves an object to the quarantine, beside whatever was set aside of the same key before.
+pub(super) fn set_aside(root: &Root, key: &Key) -> Result<(), StorageError> {
+    let source = root.object(key);
+    let folder = source.parent().unwrap_or(root.objects());
+    let mut number = 1;
+    {
+        let _folders = root.hold_folders();
+        {
+            let _key = root.lock_key(key);
+            let mut target = root.quarantined(number, key);
+            while fs::symlink_metadata(&target).is_ok() {
+                number += 1;
+                target = root.quarantined(number, key);
+            }
+            let made = target.parent().map_or(Ok(()), fs::create_dir_all);
+            made.map_err(StorageError::io("make a folder"))?;
+            let moved = fs::rename(&source, &target);
+            match moved {
+                Ok(()) => root.note_object(key, false),
+                Err(_) => root.forget_names_beside(key),
+            }
+            moved.map_err(absent("rename a file", key))?;
+            root.sync_quarantine(&target).map_err(StorageError::io("sync a folder"))?;
+        }
+        sync_folder(folder).map_err(StorageError::io("sync a folder"))?;
+    }
+    root.prune(folder);
+    Ok(())
+}
+
 pub(super) fn version(metadata: &Metadata) -> Version {
     let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
     Version::new(format!("{seconds:x}.{nanoseconds:x}-{:x}-{:x}", metadata.ino(), metadata.size()))
