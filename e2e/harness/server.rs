@@ -26,10 +26,15 @@ pub struct Server {
 impl Server {
     /// Starts a server with no data, and waits until it serves.
     pub async fn start() -> Self {
+        Self::start_in(None).await
+    }
+
+    /// Starts a server that has its data in this folder.
+    pub async fn start_in(data: Option<PathBuf>) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let manifests = folder.path().join("manifests");
         copy_folder(&environment::repository().join("config/samples/standalone"), &manifests);
-        let data = folder.path().join("data");
+        let data = data.unwrap_or_else(|| folder.path().join("data"));
         let mut server = Self { listen: free_port(), health: free_port(), manifests, data, folder, process: None };
         server.restart().await;
         server
@@ -62,6 +67,12 @@ impl Server {
             if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
         })
         .await;
+    }
+
+    /// What its health endpoint answers.
+    pub async fn readiness(&self) -> u16 {
+        let health = Remote { host: self.health.to_string(), ..self.remote() };
+        health.send("GET", "/readyz", &[]).await.status
     }
 
     /// Ends the process as a service manager does, and waits for it.
