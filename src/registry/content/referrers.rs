@@ -86,10 +86,13 @@ impl Content {
         limit: usize,
     ) -> Result<ReferrersPage, ContentError> {
         let mut page = ReferrersPage { manifests: Vec::new(), next: None };
+        // Without a last entry there is nothing to go on from.
+        if limit == 0 {
+            return Ok(page);
+        }
         let (mut bytes, mut seen) = (0, 0);
         let mut after = after.map(|digest| keys::referrer(repository, subject, digest));
-        // Without a last entry there is nothing to go on from.
-        while limit > 0 {
+        loop {
             let (entries, more) =
                 self.list_objects(&keys::referrers(repository, subject), after.as_ref(), PAGE).await?;
             seen += entries.len();
@@ -106,15 +109,13 @@ impl Content {
                 }
                 page.manifests.push(found);
             }
-            if !more {
-                break;
-            }
-            if seen >= MAX_WORK {
+            if more && seen >= MAX_WORK {
                 page.next = after.as_ref().and_then(keys::digest_of);
-                break;
+            }
+            if !more || page.next.is_some() {
+                return Ok(page);
             }
         }
-        Ok(page)
     }
 
     /// Nothing if it was deleted since it was listed, or if it stands for nothing: the entry is written before the
