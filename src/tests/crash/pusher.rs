@@ -230,12 +230,15 @@ impl Pusher {
         let there: Vec<_> = there.into_iter().map(|(digest, _)| digest.clone()).collect();
         let Some(digest) = self.random.pick(&there).cloned() else { return Ok(()) };
         self.images.get_mut(&digest).unwrap().there = Known::Unknown;
-        let its_tags = |possible: &&mut BTreeSet<Option<Digest>>| possible.contains(&Some(digest.clone()));
-        self.tags.values_mut().filter(its_tags).for_each(|possible| drop(possible.insert(None)));
+        for possible in self.tags.values_mut().filter(|possible| possible.contains(&Some(digest.clone()))) {
+            possible.insert(None);
+        }
         let answer = self.send(to, "DELETE", &format!("manifests/{digest}"), b"")?;
         expect(&answer, 202, "the deletion of a manifest");
         self.images.get_mut(&digest).unwrap().there = Known::No;
-        self.tags.values_mut().for_each(|possible| drop(possible.remove(&Some(digest.clone()))));
+        for possible in self.tags.values_mut() {
+            possible.remove(&Some(digest.clone()));
+        }
         Ok(())
     }
 

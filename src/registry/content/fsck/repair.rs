@@ -47,7 +47,9 @@ impl Content {
                 | Problem::ReferrerToNothing
                 | Problem::EmptyRepository,
                 _,
-            ) => drop(self.remove(key).await?),
+            ) => {
+                self.remove(key).await?;
+            }
         }
         Ok(true)
     }
