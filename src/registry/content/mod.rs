@@ -12,7 +12,7 @@
 //!
 //! # Assumptions
 //! - One process changes a store at a time: a deletion of a manifest excludes pushes to the same repository by a lock
-//!   in memory.
+//!   in memory, and knows the tags in question from what this process has read and written (`tags`).
 
 mod blobs;
 mod body;

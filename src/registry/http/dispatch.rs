@@ -178,9 +178,8 @@ async fn run(permitted: &Permitted<'_>, route: Route, body: RequestBody) -> Resu
             uploads::finish(permitted, &repository, &id, &digest, body).await
         }
         Route::UploadCancel { repository, id } => uploads::cancel(permitted, &repository, &id).await,
-        Route::Referrers { repository, digest, artifact_type, n, last } => {
-            let wanted = referrers::Wanted { artifact_type: artifact_type.as_deref(), n, last: last.as_ref() };
-            referrers::list(permitted, &repository, &digest, wanted).await
+        Route::Referrers { repository, digest, query } => {
+            referrers::list(permitted, &repository, &digest, &query).await
         }
         Route::TokenGet(request) => tokens::get(permitted, &request),
         Route::TokenPost => tokens::post(permitted, body).await,

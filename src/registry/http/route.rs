@@ -19,72 +19,21 @@ pub const MAX_PAGE: usize = 10_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     Base,
-    Catalog {
-        n: usize,
-        last: Option<String>,
-    },
-    Tags {
-        repository: RepositoryName,
-        n: usize,
-        last: Option<Tag>,
-    },
-    ManifestGet {
-        repository: RepositoryName,
-        reference: Reference,
-    },
-    ManifestHead {
-        repository: RepositoryName,
-        reference: Reference,
-    },
-    ManifestPut {
-        repository: RepositoryName,
-        reference: Reference,
-    },
-    ManifestDelete {
-        repository: RepositoryName,
-        reference: Reference,
-    },
-    BlobGet {
-        repository: RepositoryName,
-        digest: Digest,
-    },
-    BlobHead {
-        repository: RepositoryName,
-        digest: Digest,
-    },
-    BlobDelete {
-        repository: RepositoryName,
-        digest: Digest,
-    },
-    UploadStart {
-        repository: RepositoryName,
-        mount: Option<Mount>,
-        digest: Option<Digest>,
-    },
-    UploadStatus {
-        repository: RepositoryName,
-        id: UploadId,
-    },
-    UploadPatch {
-        repository: RepositoryName,
-        id: UploadId,
-    },
-    UploadPut {
-        repository: RepositoryName,
-        id: UploadId,
-        digest: Digest,
-    },
-    UploadCancel {
-        repository: RepositoryName,
-        id: UploadId,
-    },
-    Referrers {
-        repository: RepositoryName,
-        digest: Digest,
-        artifact_type: Option<String>,
-        n: usize,
-        last: Option<Digest>,
-    },
+    Catalog { n: usize, last: Option<String> },
+    Tags { repository: RepositoryName, n: usize, last: Option<Tag> },
+    ManifestGet { repository: RepositoryName, reference: Reference },
+    ManifestHead { repository: RepositoryName, reference: Reference },
+    ManifestPut { repository: RepositoryName, reference: Reference },
+    ManifestDelete { repository: RepositoryName, reference: Reference },
+    BlobGet { repository: RepositoryName, digest: Digest },
+    BlobHead { repository: RepositoryName, digest: Digest },
+    BlobDelete { repository: RepositoryName, digest: Digest },
+    UploadStart { repository: RepositoryName, mount: Option<Mount>, digest: Option<Digest> },
+    UploadStatus { repository: RepositoryName, id: UploadId },
+    UploadPatch { repository: RepositoryName, id: UploadId },
+    UploadPut { repository: RepositoryName, id: UploadId, digest: Digest },
+    UploadCancel { repository: RepositoryName, id: UploadId },
+    Referrers { repository: RepositoryName, digest: Digest, query: ReferrersQuery },
     TokenGet(TokenRequest),
     TokenPost,
 }
@@ -94,6 +43,14 @@ pub enum Route {
 pub struct Mount {
     pub digest: Digest,
     pub from: Option<RepositoryName>,
+}
+
+/// Which part of a list of referrers is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReferrersQuery {
+    pub artifact_type: Option<String>,
+    pub n: usize,
+    pub last: Option<Digest>,
 }
 
 /// Why a request makes no sense.
@@ -232,7 +189,7 @@ fn parse_endpoint(method: &Method, rest: &str, query: &str) -> Result<Route, Rou
             let artifact_type = query.take("artifactType").filter(|text| !text.is_empty());
             let Paging { n, last } = query.paging()?;
             let last = last.map(|last| last.parse()).transpose()?;
-            Ok(Route::Referrers { repository, digest, artifact_type, n, last })
+            Ok(Route::Referrers { repository, digest, query: ReferrersQuery { artifact_type, n, last } })
         }
         ("uploads", id) => match name.rsplit_once('/') {
             Some((name, "blobs")) if id.is_empty() => parse_upload_start(method, name, query),
@@ -375,15 +332,11 @@ pub fn next_tags(repository: &RepositoryName, n: usize, last: &Tag) -> String {
     format!("</v2/{repository}/tags/list?n={n}&last={}>; rel=\"next\"", percent::encode(last.as_str()))
 }
 
-/// The same for referrers.
-pub fn next_referrers(
-    repository: &RepositoryName,
-    digest: &Digest,
-    artifact_type: Option<&str>,
-    n: usize,
-    last: &Digest,
-) -> String {
-    let filter = artifact_type.map(|wanted| format!("&artifactType={}", percent::encode(wanted))).unwrap_or_default();
+/// The same for referrers, the last of which is given.
+pub fn next_referrers(repository: &RepositoryName, digest: &Digest, query: &ReferrersQuery, last: &Digest) -> String {
+    let ReferrersQuery { artifact_type, n, last: _ } = query;
+    let filter = artifact_type.as_deref().map(|wanted| format!("&artifactType={}", percent::encode(wanted)));
+    let filter = filter.unwrap_or_default();
     format!("</v2/{repository}/referrers/{digest}?n={n}&last={last}{filter}>; rel=\"next\"")
 }
 
