@@ -23,4 +23,5 @@ mod pull_secrets;
 mod quickstart;
 mod security;
 mod standalone;
+mod standalone_full_disk;
 mod steady_state;

@@ -235,19 +235,26 @@ impl Remote {
 
     /// Uploads a blob in one piece. Gives its digest once the registry has said that it has it.
     pub async fn upload_blob(&self, repository: &str, content: &[u8], login: &Login) -> String {
+        let done = self.try_upload_blob(repository, content, login).await;
+        done.unwrap_or_else(|refused| panic!("{}: {}", refused.status, refused.text()))
+    }
+
+    /// As [`Remote::upload_blob`], where the registry may refuse it.
+    pub async fn try_upload_blob(&self, repository: &str, content: &[u8], login: &Login) -> Result<String, Answer> {
         let path = format!("/v2/{repository}/blobs/uploads/");
         let challenged = self.send("POST", &path, &[]).await;
         let challenge = challenged.header("www-authenticate").expect("an upload needs a login").to_owned();
         let token = bearer(&self.token(&challenge, Some(login)).await);
         let started = self.send("POST", &path, &[("Authorization", &token)]).await;
-        assert_eq!(started.status, 202, "{}", started.text());
+        if started.status != 202 {
+            return Err(started);
+        }
         let location = started.header("location").expect("an upload has a location");
         let digest = digest(content);
         let target = with_parameter(location, "digest", &digest);
         let headers = [("Authorization", token.as_str()), ("Content-Type", "application/octet-stream")];
         let done = self.send_body("PUT", &target, &headers, content).await;
-        assert_eq!(done.status, 201, "{}", done.text());
-        digest
+        if done.status == 201 { Ok(digest) } else { Err(done) }
     }
 
     async fn curl(

@@ -35,8 +35,13 @@ pub struct Server {
 impl Server {
     /// Starts a server with no data, and waits until it serves.
     pub async fn start() -> Self {
+        Self::start_in(None).await
+    }
+
+    /// Starts a server that has its data in this folder.
+    pub async fn start_in(data: Option<PathBuf>) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        Self::serving(free_port(Ipv4Addr::LOCALHOST), None, folder).await
+        Self::serving(free_port(Ipv4Addr::LOCALHOST), None, folder, data).await
     }
 
     /// Starts one that serves TLS, with a certificate of an authority that is made for it.
@@ -46,13 +51,13 @@ impl Server {
         let folder = TempDir::new().expect("a temporary folder");
         let listen = free_port(Ipv4Addr::new(127, 0, 0, 2));
         let certificates = Certificates::make(folder.path(), &listen.ip().to_string()).await;
-        Self::serving(listen, Some(certificates), folder).await
+        Self::serving(listen, Some(certificates), folder, None).await
     }
 
-    async fn serving(listen: SocketAddr, tls: Option<Certificates>, folder: TempDir) -> Self {
+    async fn serving(listen: SocketAddr, tls: Option<Certificates>, folder: TempDir, data: Option<PathBuf>) -> Self {
         let manifests = folder.path().join("manifests");
         copy_folder(&environment::repository().join("config/samples/standalone"), &manifests);
-        let data = folder.path().join("data");
+        let data = data.unwrap_or_else(|| folder.path().join("data"));
         let mut server =
             Self { listen, tls, health: free_port(Ipv4Addr::LOCALHOST), manifests, data, folder, process: None };
         server.restart().await;
@@ -83,6 +88,12 @@ impl Server {
             if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
         })
         .await;
+    }
+
+    /// What its health endpoint answers.
+    pub async fn readiness(&self) -> u16 {
+        let health = Remote { host: self.health.to_string(), ..self.remote() };
+        health.send("GET", "/readyz", &[]).await.status
     }
 
     /// Ends the process as a service manager does, and waits for it.

@@ -3,12 +3,12 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use landfast::config::{PolicySource, ServeConfig, StorageConfig, TraceSettings};
 use landfast::registry::auth::Live;
-use landfast::registry::content::Content;
+use landfast::registry::content::{Content, UploadSweep};
 use landfast::registry::http::{self, App, CertificateFiles, HttpMetrics};
 use landfast::registry::metrics::observe;
 use landfast::registry::snapshots::{file::FileSource, kube as kube_source};
@@ -18,8 +18,6 @@ use landfast::telemetry::{Metrics, TraceExport, Traces, serve_health};
 use tokio_util::sync::CancellationToken;
 
 use super::standalone;
-
-const ABANDONED_INTERVAL: Duration = Duration::from_secs(3600);
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -85,7 +83,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let health_shutdown = CancellationToken::new();
     tokio::spawn(serve_health(health, metrics.clone(), readiness, health_shutdown.clone()));
     let abandoned_after = Duration::from_secs(config.uploads.abandoned_after_hours * 3600);
-    tokio::spawn(remove_abandoned_uploads(content.clone(), abandoned_after, shutdown.clone()));
+    tokio::spawn(UploadSweep::new(content.clone(), abandoned_after, &metrics).run(shutdown.clone()));
 
     let mut app = App::new(content, live, HttpMetrics::register(&metrics));
     app.proxies = config.proxies;
@@ -131,19 +129,6 @@ async fn follow_policy(
             }
             standalone::print_help(config, &loaded);
             Ok(tokio::spawn(source.run(shutdown)))
-        }
-    }
-}
-
-async fn remove_abandoned_uploads(content: Content, abandoned_after: Duration, shutdown: CancellationToken) {
-    loop {
-        match content.remove_abandoned_uploads(abandoned_after, SystemTime::now()).await {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, "abandoned uploads removed"),
-            Err(error) => tracing::warn!(%error, "abandoned uploads can't be removed"),
-        }
-        if shutdown.run_until_cancelled(tokio::time::sleep(ABANDONED_INTERVAL)).await.is_none() {
-            return;
         }
     }
 }

@@ -21,8 +21,6 @@ pub struct Descriptor {
     pub size: u64,
     #[serde(default)]
     pub urls: Vec<String>,
-    #[serde(default)]
-    pub artifact_type: Option<String>,
 }
 
 impl Descriptor {

@@ -58,6 +58,7 @@ impl Content {
             return Err(ContentError::BlobUnknown);
         }
         let object = found(object)?.ok_or(ContentError::BlobUnknown)?;
+        self.holders.note(repository, digest);
         let range = object.range;
         Ok(BlobBody { start: range.start, size: range.end - range.start, total: object.meta.size, stream: object.body })
     }
@@ -110,7 +111,9 @@ impl Content {
 
     pub(super) async fn link_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), ContentError> {
         let link = absent(keys::blob_link(repository, digest), Bytes::new());
-        Ok(self.store.put_all(vec![link]).await?)
+        self.store.put_all(vec![link]).await?;
+        self.holders.note(repository, digest);
+        Ok(())
     }
 
     /// Content and link at once: a link without content stands for nothing.
@@ -122,7 +125,9 @@ impl Content {
     ) -> Result<(), ContentError> {
         check_digest(digest, Digest::of(digest.algorithm(), &small))?;
         let link = absent(keys::blob_link(repository, digest), Bytes::new());
-        Ok(self.store.put_all(vec![absent(keys::blob(digest), small), link]).await?)
+        self.store.put_all(vec![absent(keys::blob(digest), small), link]).await?;
+        self.holders.note(repository, digest);
+        Ok(())
     }
 
     async fn store_large(&self, digest: &Digest, body: &mut Body) -> Result<(), ContentError> {

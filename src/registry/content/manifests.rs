@@ -78,7 +78,9 @@ impl Content {
         self.store.put_all(vec![self.manifest_put(repository, &digest, stored).await?]).await?;
         if let Some(tag) = tag {
             let tagged = TagRecord { digest: digest.clone(), pushed };
-            self.store.put_all(vec![record(keys::tag(repository, &tag), &tagged)?]).await?;
+            let written = self.store.put_all(vec![record(keys::tag(repository, &tag), &tagged)?]).await;
+            self.note_tagged(repository, &tag, &digest);
+            written?;
         }
         Ok(digest)
     }
@@ -125,6 +127,7 @@ impl Content {
         let (repository, digest) = (repository.clone(), digest.clone());
         self.detached(|content| {
             async move {
+                content.learn_tagged(&repository).await?;
                 let _alone = content.repository_lock(&repository).write().await;
                 let removed = content.remove_manifest(&repository, &digest).await;
                 // Also if it was gone: a power failure may have come before this.
@@ -166,7 +169,11 @@ impl Content {
     }
 
     /// Checks that the repository holds every blob and every manifest that `manifest` lists.
-    async fn check_references(&self, repository: &RepositoryName, manifest: &Manifest) -> Result<(), ContentError> {
+    pub(super) async fn check_references(
+        &self,
+        repository: &RepositoryName,
+        manifest: &Manifest,
+    ) -> Result<(), ContentError> {
         // BuildKit's cache is an index of layers: what is no manifest by its media type is a blob.
         let is_blob = |child: &&Descriptor| {
             !child.media_type.is_empty() && !MediaType::MANIFESTS.contains(&child.media_type.as_str())

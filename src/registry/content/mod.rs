@@ -12,18 +12,21 @@
 //!
 //! # Assumptions
 //! - One process changes a store at a time: a deletion of a manifest excludes pushes to the same repository by a lock
-//!   in memory.
+//!   in memory, and knows the tags in question from what this process has read and written (`tags`).
 
 mod blobs;
 mod body;
 mod catalogue;
 mod error;
+mod fsck;
+mod holders;
 mod hot;
 pub mod keys;
 mod manifests;
 mod records;
 mod referrers;
 mod sessions;
+mod sweep;
 mod tags;
 mod uploads;
 
@@ -42,12 +45,16 @@ use tokio::sync::RwLock;
 
 pub use self::blobs::{Blob, BlobBody};
 pub use self::error::ContentError;
+pub use self::fsck::{Finding, FsckMode, FsckObserver, FsckSummary, Problem};
+use self::holders::Holders;
 use self::hot::Hot;
 pub use self::manifests::{NewManifest, StoredManifest};
-pub use self::referrers::ReferrerDescriptor;
+pub use self::referrers::{ReferrerDescriptor, ReferrersPage};
 use self::sessions::Turns;
 pub use self::sessions::UploadId;
+pub use self::sweep::UploadSweep;
 use crate::oci::{Hasher, RepositoryName};
+use crate::registry::names::Names;
 pub use crate::registry::storage::{BodyStream, ByteRange};
 use crate::registry::storage::{Condition, DeleteCondition, Entry, Key, ObjectStore, Prefix, Put, StorageError};
 use crate::telemetry::carried;
@@ -59,6 +66,8 @@ const MANIFEST_CACHE: u64 = 16 * 1024 * 1024;
 /// Ended uploads that are told from those that have received nothing yet.
 const MAX_ENDED: u64 = 64 * 1024;
 const UPLOAD_IDLE: Duration = Duration::from_secs(60 * 60);
+/// What may be remembered of tags, in bytes: about a hundred thousand of them.
+const MAX_TAGGED: usize = 16 << 20;
 /// Enough that repositories seldom wait for each other.
 const REPOSITORY_LOCKS: usize = 64;
 /// Small objects that one request reads at the same time.
@@ -78,6 +87,9 @@ pub struct Content {
     /// Shared by pushes of manifests to a repository, taken alone by deletions: a tag that is being pushed must not
     /// come to point to a manifest that is being deleted.
     repository_locks: Arc<[RwLock<()>; REPOSITORY_LOCKS]>,
+    /// The tags that may point to a manifest, in repositories where manifests have been deleted (`tags`).
+    tagged: Arc<Names>,
+    holders: Holders,
 }
 
 impl Content {
@@ -94,6 +106,8 @@ impl Content {
             ended: Cache::builder().max_capacity(MAX_ENDED).time_to_idle(UPLOAD_IDLE).build(),
             turns: Turns::default(),
             repository_locks: Arc::new(std::array::from_fn(|_| RwLock::default())),
+            tagged: Arc::new(Names::new(MAX_TAGGED)),
+            holders: Holders::default(),
         }
     }
 
@@ -124,7 +138,7 @@ impl Content {
 
     /// Whether any object lies below `prefix`.
     async fn holds_any(&self, prefix: &Prefix) -> Result<bool, ContentError> {
-        Ok(!self.store.list(prefix, None, 1, false).await?.entries.is_empty())
+        Ok(self.store.list(prefix, None, 0, false).await?.more)
     }
 
     /// Removes an object, and says whether there was one.
@@ -162,19 +176,6 @@ impl Content {
             Entry::Prefix(_) => None,
         };
         Ok((page.entries.into_iter().filter_map(object).collect(), page.more))
-    }
-
-    /// All objects right below `prefix`, after `after`.
-    async fn list_all(&self, prefix: &Prefix, after: Option<&Key>) -> Result<Vec<Key>, ContentError> {
-        let mut all = Vec::new();
-        loop {
-            let (keys, more) = self.list_objects(prefix, all.last().or(after), PAGE).await?;
-            let end = keys.is_empty() || !more;
-            all.extend(keys);
-            if end {
-                return Ok(all);
-            }
-        }
     }
 }
 

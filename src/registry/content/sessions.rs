@@ -12,7 +12,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::{Content, ContentError};
+use super::{Content, ContentError, PAGE};
 use crate::registry::storage::StageId;
 
 /// Names an upload session. It can't be guessed.
@@ -84,11 +84,17 @@ impl Content {
     /// Removes the sessions to which nothing has been added for `older_than`. Returns how many.
     pub async fn remove_abandoned_uploads(&self, older_than: Duration, now: SystemTime) -> Result<usize, ContentError> {
         let Some(limit) = now.checked_sub(older_than) else { return Ok(0) };
-        let mut removed = 0;
-        for stage in self.store.stage_list().await?.into_iter().filter(|stage| stage.modified < limit) {
-            removed += self.remove_unless_busy(&UploadId(stage.id)).await?;
+        let (mut removed, mut after) = (0, None);
+        loop {
+            let stages = self.store.stage_list(after.as_ref(), PAGE).await?;
+            for stage in stages.iter().filter(|stage| stage.modified <= limit) {
+                removed += self.remove_unless_busy(&UploadId(stage.id)).await?;
+            }
+            match stages.last() {
+                Some(last) if stages.len() == PAGE => after = Some(last.id),
+                _ => return Ok(removed),
+            }
         }
-        Ok(removed)
     }
 
     async fn remove_unless_busy(&self, id: &UploadId) -> Result<usize, ContentError> {

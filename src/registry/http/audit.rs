@@ -37,7 +37,8 @@ pub enum Event<'a> {
     /// A blob has been taken over from another repository.
     Mount {
         repository: &'a RepositoryName,
-        from: &'a RepositoryName,
+        /// Nothing if the client left it to the registry.
+        from: Option<&'a RepositoryName>,
         digest: &'a Digest,
     },
     CancelUpload {
@@ -84,7 +85,8 @@ impl AuditContext<'_> {
                 Record { repository: Some(repository), digest: Some(digest), ..Record::new("upload") }
             }
             Event::Mount { repository, from, digest } => {
-                Record { repository: Some(repository), from: Some(from), digest: Some(digest), ..Record::new("mount") }
+                let from = from.map(|from| from as &dyn Display);
+                Record { repository: Some(repository), from, digest: Some(digest), ..Record::new("mount") }
             }
             Event::CancelUpload { repository, upload } => {
                 Record { repository: Some(repository), reference: Some(upload), ..Record::new("cancel-upload") }

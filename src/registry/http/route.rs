@@ -33,7 +33,7 @@ pub enum Route {
     UploadPatch { repository: RepositoryName, id: SealedUpload },
     UploadPut { repository: RepositoryName, id: SealedUpload, digest: Digest },
     UploadCancel { repository: RepositoryName, id: SealedUpload },
-    Referrers { repository: RepositoryName, digest: Digest, artifact_type: Option<String> },
+    Referrers { repository: RepositoryName, digest: Digest, query: ReferrersQuery },
     TokenGet(TokenRequest),
     TokenPost,
 }
@@ -51,6 +51,14 @@ pub struct Target<'a> {
     pub repository: Option<&'a RepositoryName>,
     pub reference: Option<&'a Reference>,
     pub digest: Option<&'a Digest>,
+}
+
+/// Which part of a list of referrers is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReferrersQuery {
+    pub artifact_type: Option<String>,
+    pub n: usize,
+    pub last: Option<Digest>,
 }
 
 /// Why a request makes no sense.
@@ -208,8 +216,12 @@ fn parse_endpoint(method: &Method, rest: &str, query: &str) -> Result<Route, Rou
         ("referrers", digest) => {
             read_only(method)?;
             let repository = parse_name(name)?;
-            let artifact_type = Query::parse(query)?.take("artifactType").filter(|text| !text.is_empty());
-            Ok(Route::Referrers { repository, digest: digest.parse()?, artifact_type })
+            let digest = digest.parse()?;
+            let mut query = Query::parse(query)?;
+            let artifact_type = query.take("artifactType").filter(|text| !text.is_empty());
+            let Paging { n, last } = query.paging()?;
+            let last = last.map(|last| last.parse()).transpose()?;
+            Ok(Route::Referrers { repository, digest, query: ReferrersQuery { artifact_type, n, last } })
         }
         ("uploads", id) => match name.rsplit_once('/') {
             Some((name, "blobs")) if id.is_empty() => parse_upload_start(method, name, query),
@@ -350,6 +362,14 @@ pub fn upload_location(repository: &RepositoryName, id: &SealedUpload) -> String
 /// The `Link` header's value for the next page of the tags.
 pub fn next_tags(repository: &RepositoryName, n: usize, last: &Tag) -> String {
     format!("</v2/{repository}/tags/list?n={n}&last={}>; rel=\"next\"", percent::encode(last.as_str()))
+}
+
+/// The same for referrers, the last of which is given.
+pub fn next_referrers(repository: &RepositoryName, digest: &Digest, query: &ReferrersQuery, last: &Digest) -> String {
+    let ReferrersQuery { artifact_type, n, last: _ } = query;
+    let filter = artifact_type.as_deref().map(|wanted| format!("&artifactType={}", percent::encode(wanted)));
+    let filter = filter.unwrap_or_default();
+    format!("</v2/{repository}/referrers/{digest}?n={n}&last={last}{filter}>; rel=\"next\"")
 }
 
 /// The same for the catalogue.

@@ -25,12 +25,11 @@ pub async fn start(
 ) -> Result<Response<Body>, RequestError> {
     let content = &permitted.shared.app.content;
     // What can't be mounted, for whatever reason, is uploaded.
-    if let Some(Mount { digest, from: Some(from) }) = &mount
-        && permitted.may_pull(from)
-        && content.mount_blob(from, repository, digest).await?
+    if let Some(mount) = &mount
+        && take_over(permitted, repository, mount).await?
     {
-        permitted.audit(Event::Mount { repository, from, digest });
-        return created(repository, digest);
+        permitted.audit(Event::Mount { repository, from: mount.from.as_ref(), digest: &mount.digest });
+        return created(repository, &mount.digest);
     }
     if let (None, Some(digest)) = (mount, digest) {
         let _place = permitted.shared.receive_blob()?;
@@ -41,6 +40,19 @@ pub async fn start(
     }
     let upload = SealedUpload::new(&permitted.published.keys, repository, UploadId::random());
     progress(StatusCode::ACCEPTED, repository, &upload, 0)
+}
+
+/// Mounts a blob, from wherever the caller may pull it if he names no repository.
+async fn take_over(
+    permitted: &Permitted<'_>,
+    repository: &RepositoryName,
+    Mount { digest, from }: &Mount,
+) -> Result<bool, ContentError> {
+    let content = &permitted.shared.app.content;
+    match from {
+        Some(from) => Ok(permitted.may_pull(from) && content.mount_blob(from, repository, digest).await?),
+        None => content.mount_from_any(repository, digest, |from| permitted.may_pull(from)).await,
+    }
 }
 
 pub async fn status(

@@ -68,7 +68,7 @@ macro_rules! conformance {
                     let subject = $subject;
                     clauses::$clause(subject.store()).await;
                     subject.check_leftovers();
-                    assert_eq!(subject.store().stage_list().await.unwrap(), []);
+                    assert_eq!(subject.store().stage_list(None, 1).await.unwrap(), []);
                 }
             )*
         }
@@ -467,12 +467,20 @@ conformance! {
         store.stage_abort(&id).await.unwrap();
     }
 
-    async fn lists_staged_uploads(store) {
-        let mut ids = [stage(&store, "a").await, stage(&store, "b").await];
-        let mut listed: Vec<_> = store.stage_list().await.unwrap().iter().map(|stage| stage.id).collect();
+    async fn lists_staged_uploads_in_pages(store) {
+        let mut ids = [stage(&store, "a").await, stage(&store, "b").await, stage(&store, "c").await];
         ids.sort();
-        listed.sort();
-        assert_eq!(listed, ids);
+        let list = |after: Option<StageId>, limit| {
+            let store = store.clone();
+            async move {
+                let listed = store.stage_list(after.as_ref(), limit).await.unwrap();
+                listed.iter().map(|stage| stage.id).collect::<Vec<_>>()
+            }
+        };
+        assert_eq!(list(None, 10).await, ids);
+        assert_eq!(list(None, 2).await, ids[..2]);
+        assert_eq!(list(Some(ids[1]), 2).await, ids[2..]);
+        assert_eq!(list(Some(ids[2]), 2).await, []);
         for id in ids {
             store.stage_abort(&id).await.unwrap();
         }

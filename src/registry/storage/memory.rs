@@ -1,6 +1,6 @@
 //! Objects in memory, for tests: the same clauses as any other back end, and nothing survives.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -23,7 +23,7 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Stored>,
-    stages: HashMap<StageId, Staged>,
+    stages: BTreeMap<StageId, Staged>,
     last_version: u64,
 }
 
@@ -213,9 +213,10 @@ impl ObjectStore for MemoryStore {
         Ok(())
     }
 
-    async fn stage_list(&self) -> Result<Vec<Stage>, StorageError> {
+    async fn stage_list(&self, after: Option<&StageId>, limit: usize) -> Result<Vec<Stage>, StorageError> {
         let state = self.state();
-        Ok(state.stages.iter().map(|(id, staged)| Stage { id: *id, modified: staged.modified }).collect())
+        let behind = state.stages.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+        Ok(behind.take(limit).map(|(id, staged)| Stage { id: *id, modified: staged.modified }).collect())
     }
 }
 

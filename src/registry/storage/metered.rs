@@ -133,6 +133,7 @@ fn result_label(error: &StorageError) -> &'static str {
         StorageError::KeyConflict(_) => "key_conflict",
         StorageError::RangeNotSatisfiable { .. } => "range_not_satisfiable",
         StorageError::Busy(_) => "busy",
+        StorageError::ReadOnly => "read_only",
         StorageError::OutOfSpace => "out_of_space",
         StorageError::Io { .. } => "error",
     }
@@ -204,8 +205,8 @@ impl ObjectStore for MeteredStore {
         self.metrics.count(Operation::StageAbort, self.store.stage_abort(id)).await
     }
 
-    async fn stage_list(&self) -> Result<Vec<Stage>, StorageError> {
-        self.metrics.count(Operation::StageList, self.store.stage_list()).await
+    async fn stage_list(&self, after: Option<&StageId>, limit: usize) -> Result<Vec<Stage>, StorageError> {
+        self.metrics.count(Operation::StageList, self.store.stage_list(after, limit)).await
     }
 }
 

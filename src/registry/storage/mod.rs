@@ -20,6 +20,6 @@ pub use error::StorageError;
 pub use key::{Key, KeyError, Prefix};
 pub use metered::MeteredStore;
 pub use object_store::{
-    BodyStream, ByteRange, Condition, DeleteCondition, Entry, Object, ObjectMeta, ObjectStore, Page, Put, Stage,
-    StageId, StageWriter, Version,
+    BodyStream, ByteRange, Condition, DeleteCondition, Entry, Object, ObjectMeta, ObjectStore, Page, Put, Quarantine,
+    Stage, StageId, StageWriter, Version,
 };

@@ -86,8 +86,15 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// Removes a staged upload; [`StorageError::Busy`] while it is written to. A power failure may undo this.
     async fn stage_abort(&self, id: &StageId) -> Result<(), StorageError>;
 
-    /// Every staged upload, in any order.
-    async fn stage_list(&self) -> Result<Vec<Stage>, StorageError>;
+    /// At most `limit` staged uploads behind `after`, in the order of their ids. Fewer means that there are no more.
+    async fn stage_list(&self, after: Option<&StageId>, limit: usize) -> Result<Vec<Stage>, StorageError>;
+}
+
+/// A store that can put damaged objects where nobody meets them but the person who looks after the store.
+#[async_trait]
+pub trait Quarantine: Send + Sync + 'static {
+    /// Takes an object out of the store without reading or deleting it; [`StorageError::NotFound`] if there is none.
+    async fn set_aside(&self, key: &Key) -> Result<(), StorageError>;
 }
 
 /// The only writer of a staged upload, as long as it lives.

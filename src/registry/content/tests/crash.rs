@@ -73,7 +73,7 @@ fn everything_is_found_again_after_a_restart() {
     in_a_new_process(async {
         let content = Content::new(reopen(&path).await);
         assert_eq!(content.list_repositories(None, 10).await.unwrap().0, std::slice::from_ref(&app));
-        assert_eq!(content.list_tags(&app, None, None).await.unwrap().0, [tag("Latest")]);
+        assert_eq!(content.list_tags(&app, None, ALL).await.unwrap().0, [tag("Latest")]);
         assert_eq!(content.get_manifest(&app, &Reference::Tag(tag("Latest"))).await.unwrap().digest, digest);
     });
 }
@@ -89,7 +89,7 @@ fn what_a_dead_process_left_is_removed_as_abandoned() {
         let (blob, digest) = (large(), Digest::sha256(b"never known"));
         let endless = body(&blob).chain(futures::stream::pending()).boxed();
         tokio::spawn(async move { content.put_blob(&app, &digest, endless).await });
-        while store.stage_list().await.unwrap().is_empty() {
+        while store.stage_list(None, 10).await.unwrap().is_empty() {
             tokio::task::yield_now().await;
         }
     });
@@ -98,6 +98,6 @@ fn what_a_dead_process_left_is_removed_as_abandoned() {
         let content = Content::new(store.clone());
         let later = SystemTime::now() + Duration::from_secs(7200);
         assert_eq!(content.remove_abandoned_uploads(Duration::from_secs(3600), later).await.unwrap(), 1);
-        assert_eq!(store.stage_list().await.unwrap(), []);
+        assert_eq!(store.stage_list(None, 10).await.unwrap(), []);
     });
 }

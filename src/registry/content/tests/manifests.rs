@@ -52,7 +52,7 @@ over_each_store! {
             other => panic!("{other:?}"),
         }
         assert_error!(content.get_manifest(&app, &Reference::Digest(digest_of(&new))).await, ContentError::ManifestUnknown);
-        assert_error!(content.list_tags(&app, None, None).await, ContentError::RepositoryUnknown);
+        assert_error!(content.list_tags(&app, None, ALL).await, ContentError::RepositoryUnknown);
     }
 
     async fn an_index_with_a_missing_child_is_refused(fixture) {
@@ -132,7 +132,7 @@ over_each_store! {
         content.delete_tag(&app, &tag("v1")).await.unwrap();
         assert_error!(content.get_manifest(&app, &Reference::Tag(tag("v1"))).await, ContentError::ManifestUnknown);
         assert_error!(content.delete_tag(&app, &tag("v1")).await, ContentError::ManifestUnknown);
-        assert_eq!(content.list_tags(&app, None, None).await.unwrap(), (vec![], false));
+        assert_eq!(content.list_tags(&app, None, ALL).await.unwrap(), (vec![], false));
         content.get_manifest(&app, &Reference::Digest(digest)).await.unwrap();
     }
 
@@ -148,8 +148,42 @@ over_each_store! {
         assert_error!(content.get_manifest(&app, &Reference::Tag(tag("b"))).await, ContentError::ManifestUnknown);
         assert_error!(content.delete_manifest(&app, &gone).await, ContentError::ManifestUnknown);
         assert_error!(content.get_manifest(&app, &Reference::Digest(gone)).await, ContentError::ManifestUnknown);
-        assert_eq!(content.list_tags(&app, None, None).await.unwrap(), (vec![tag("c")], false));
+        assert_eq!(content.list_tags(&app, None, ALL).await.unwrap(), (vec![tag("c")], false));
         assert_eq!(content.get_manifest(&app, &Reference::Tag(tag("c"))).await.unwrap().digest, stays);
+    }
+
+    /// What the first deletion has learned must be right for the next ones.
+    async fn later_deletions_know_of_tags_that_have_come_moved_and_gone(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        let tags = async || content.list_tags(&app, None, ALL).await.unwrap().0.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let first = push_image(content, &app, "first", Some("first")).await;
+        let second = push_image(content, &app, "second", Some("a")).await;
+        let third = push_image(content, &app, "third", Some("b")).await;
+        content.delete_manifest(&app, &first).await.unwrap();
+        push_image(content, &app, "second", Some("b")).await;
+        push_image(content, &app, "second", Some("C")).await;
+        push_image(content, &app, "third", Some("a")).await;
+        push_image(content, &app, "third", Some("d")).await;
+        content.delete_tag(&app, &tag("d")).await.unwrap();
+        push_image(content, &app, "second", Some("d")).await;
+        content.delete_manifest(&app, &second).await.unwrap();
+        assert_eq!(tags().await, ["a"]);
+        content.delete_manifest(&app, &third).await.unwrap();
+        assert_eq!(tags().await, [""; 0]);
+        push_image(content, &app, "third", Some("a")).await;
+        content.delete_manifest(&app, &third).await.unwrap();
+        assert_eq!(tags().await, [""; 0]);
+    }
+
+    async fn a_deletion_reads_only_the_tags_in_question(fixture) {
+        let (content, app) = (&fixture.content, repository("app"));
+        let one = push_image(content, &app, "one", Some("a")).await;
+        let two = push_image(content, &app, "two", Some("b")).await;
+        content.delete_manifest(&app, &one).await.unwrap();
+        // Unreadable to whoever reads it.
+        fixture.store.put(&keys::tag(&app, &tag("z")), Bytes::from_static(b"{"), Condition::Always).await.unwrap();
+        content.delete_manifest(&app, &two).await.unwrap();
+        assert_eq!(content.list_tags(&app, None, ALL).await.unwrap().0, [tag("z")]);
     }
 
     async fn a_deleted_manifest_stays_in_other_repositories(fixture) {

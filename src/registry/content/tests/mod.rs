@@ -40,7 +40,7 @@ impl Fixture {
 
     /// No staged upload.
     pub async fn assert_no_upload_left(&self) {
-        assert_eq!(self.store.stage_list().await.unwrap(), []);
+        assert_eq!(self.store.stage_list(None, 10).await.unwrap(), []);
     }
 }
 
@@ -124,6 +124,9 @@ pub async fn push_blob(content: &Content, to: &RepositoryName, blob: &[u8]) -> D
 pub async fn read_blob(content: &Content, from: &RepositoryName, digest: &Digest) -> Vec<u8> {
     read_all(content.read_blob(from, digest, None).await.unwrap().stream).await
 }
+
+/// More than any listing holds.
+pub const ALL: usize = usize::MAX;
 
 pub fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)

@@ -212,4 +212,35 @@ over_each_store! {
         };
         assert_eq!(tokio::join!(append, check).0.unwrap(), 1);
     }
+
+    async fn uploads_of_any_age_can_be_removed(fixture) {
+        let content = &fixture.content;
+        content.append_upload(&UploadId::random(), None, body(b"x")).await.unwrap();
+        let later = SystemTime::now() + Duration::from_millis(10);
+        assert_eq!(content.remove_abandoned_uploads(Duration::ZERO, later).await.unwrap(), 1);
+        fixture.assert_no_upload_left().await;
+    }
+
+    /// The content is a blob already, the repository doesn't hold it yet: who goes on has to send it again.
+    async fn an_upload_that_died_between_publication_and_link_starts_again(fixture) {
+        let (content, app, blob) = (&fixture.content, repository("app"), large());
+        let (id, digest) = (UploadId::random(), Digest::sha256(&blob));
+        content.append_upload(&id, None, body(&blob)).await.unwrap();
+        let writer = fixture.store.stage_append(&id.stage(), blob.len() as u64).await.unwrap();
+        writer.publish(&keys::blob(&digest)).await.unwrap();
+        assert_eq!(content.upload_status(&id).await.unwrap(), 0);
+        let unproven = content.finish_upload(&app, &UploadId::random(), None, body(b""), &digest).await;
+        assert_error!(unproven, ContentError::DigestMismatch { .. });
+        content.finish_upload(&app, &id, Some(0), body(&blob), &digest).await.unwrap();
+        assert!(read_blob(content, &app, &digest).await == blob);
+    }
+
+    /// Nobody gets at content by naming its digest.
+    async fn a_fresh_session_can_not_be_finished_with_the_digest_of_others_content(fixture) {
+        let (content, app, blob) = (&fixture.content, repository("app"), large());
+        let digest = push_blob(content, &repository("secret"), &blob).await;
+        let finished = content.finish_upload(&app, &UploadId::random(), None, body(b""), &digest).await;
+        assert_error!(finished, ContentError::DigestMismatch { .. });
+        assert_error!(content.stat_blob(&app, &digest).await, ContentError::BlobUnknown);
+    }
 }

@@ -15,11 +15,14 @@ use rustix::io::Errno;
 use super::super::{Key, StageId, StorageError};
 use super::pieces::Pieces;
 use super::settled::Settled;
+use crate::registry::names::Names;
 
 /// Enough that unrelated keys seldom wait for each other.
 const KEY_LOCKS: usize = 64;
 /// How many folders are remembered as durable. Forgetting one costs a sync, nothing else.
 const MAX_DURABLE: usize = 16 * 1024;
+/// What the names of listed folders may take: some hundred thousand of them.
+const MAX_NAMES: usize = 16 << 20;
 
 /// Why a store can't be opened. What it prints is meant for the person who started the process.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +34,8 @@ pub enum OpenError {
     Unusable { path: PathBuf, source: io::Error },
     #[error("{path} is in use by another landfast process; stop that one, or name another folder")]
     Locked { path: PathBuf },
+    #[error("can't read a registry's storage in {path}: {source}; is it the right folder, and may this user read it?")]
+    Unreadable { path: PathBuf, source: io::Error },
 }
 
 pub(super) struct Root {
@@ -42,8 +47,9 @@ pub(super) struct Root {
     pieces: Pieces,
     stages: PathBuf,
     tmp: PathBuf,
-    /// Held, never read: the kernel lets go of the lock when this is closed, however the process ends.
-    _lock: File,
+    quarantine: PathBuf,
+    /// The kernel lets go of the lock when this is closed, however the process ends. Nothing if the store is only read.
+    lock: Option<File>,
     next_tmp: AtomicU64,
     last_stamp: AtomicU64,
     key_locks: [Mutex<()>; KEY_LOCKS],
@@ -54,6 +60,9 @@ pub(super) struct Root {
     durable: Mutex<HashSet<PathBuf>>,
     /// Folders whose entries are known to survive one.
     settled: Mutex<Settled>,
+    /// What is in folders that have been listed, under their prefixes: the names of files, and those of folders with a
+    /// slash behind them. Nobody else writes to the folder, so what is said here after each change is all there is.
+    pub(super) names: Names,
     /// Staged uploads that have a writer.
     pub(super) writing: Mutex<HashSet<StageId>>,
     /// Staged uploads of which every byte is known to be durable.
@@ -81,20 +90,32 @@ impl Root {
             fs::create_dir_all(part).map_err(unusable)?;
         }
         sync_folder(folder).map_err(unusable)?;
-        let objects_folder = File::open(&objects).map_err(unusable)?;
         if let Some(parent) = folder.canonicalize().map_err(unusable)?.parent() {
             // Matters only if the folder is new. A parent that may not be opened, as with a mounted volume, was
             // not made here.
             let _ = sync_folder(parent);
         }
+        Self::new(folder, Some(lock), MAX_NAMES).map_err(unusable)
+    }
+
+    /// For reading what another process may be writing to: nothing can be remembered of it.
+    pub(super) fn open_read_only(folder: &Path) -> Result<Self, OpenError> {
+        let unusable = |source| OpenError::Unreadable { path: folder.to_owned(), source };
+        fs::read_dir(folder.join("objects")).map_err(unusable)?;
+        Self::new(folder, None, 0).map_err(unusable)
+    }
+
+    fn new(folder: &Path, lock: Option<File>, max_names: usize) -> io::Result<Self> {
+        let objects = folder.join("objects");
         Ok(Self {
+            objects_folder: File::open(&objects)?,
             objects,
-            objects_folder,
             opens_cached: AtomicBool::new(true),
             pieces: Pieces::default(),
-            stages,
-            tmp,
-            _lock: lock,
+            stages: folder.join("stages"),
+            tmp: folder.join("tmp"),
+            quarantine: folder.join("quarantine"),
+            lock,
             next_tmp: AtomicU64::new(0),
             last_stamp: AtomicU64::new(0),
             key_locks: std::array::from_fn(|_| Mutex::default()),
@@ -102,9 +123,25 @@ impl Root {
             folders: RwLock::default(),
             durable: Mutex::default(),
             settled: Mutex::default(),
+            names: Names::new(max_names),
             writing: Mutex::default(),
             synced: Mutex::default(),
         })
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.lock.is_none()
+    }
+
+    /// Where an object goes that is set aside.
+    pub(super) fn quarantined(&self, number: u32, key: &Key) -> PathBuf {
+        self.quarantine.join(number.to_string()).join(key.as_str())
+    }
+
+    /// Makes `path` and what is above it durable, up to the quarantine itself.
+    pub(super) fn sync_quarantine(&self, path: &Path) -> io::Result<()> {
+        let above = path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.quarantine));
+        above.chain(self.quarantine.parent()).try_for_each(sync_folder)
     }
 
     pub(super) fn objects(&self) -> &Path {
@@ -170,6 +207,27 @@ impl Root {
         lock(&self.key_locks[self.key_hasher.hash_one(key) as usize % KEY_LOCKS])
     }
 
+    /// Remembers that an object has come or gone. The caller holds the key.
+    pub(super) fn note_object(&self, key: &Key, there: bool) {
+        let (folder, name) = split(key.as_str());
+        self.names.change(folder, name, there);
+    }
+
+    /// After a change of which it is unclear whether it was made.
+    pub(super) fn forget_names_beside(&self, key: &Key) {
+        self.names.forget(split(key.as_str()).0);
+    }
+
+    /// Remembers that a folder below `objects` is there, or that it has been removed.
+    fn note_folder(&self, folder: &Path, there: bool) {
+        let Some(path) = folder.strip_prefix(&self.objects).ok().and_then(Path::to_str) else { return };
+        let (above, name) = split(path);
+        self.names.change(above, &format!("{name}/"), there);
+        if !there {
+            self.names.forget(&format!("{path}/"));
+        }
+    }
+
     /// Keeps folders from being removed while something is put into them.
     pub(super) fn hold_folders(&self) -> RwLockReadGuard<'_, ()> {
         self.folders.read().unwrap_or_else(PoisonError::into_inner)
@@ -188,6 +246,7 @@ impl Root {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(ErrorKind::NotADirectory.into()),
             other => other?,
         }
+        self.note_folder(folder, true);
         // Also if it existed: whoever made it may not have come to sync it yet.
         sync_folder(parent)?;
         let mut durable = lock(&self.durable);
@@ -223,6 +282,7 @@ impl Root {
             if fs::remove_dir(folder).is_err() {
                 return;
             }
+            self.note_folder(folder, false);
             lock(&self.durable).remove(folder);
             folder = parent;
         }
@@ -239,6 +299,11 @@ impl Drop for FolderChange<'_> {
     fn drop(&mut self) {
         lock(&self.root.settled).end_change(self.folder);
     }
+}
+
+/// The prefix of what is in the same folder, and the name there.
+fn split(path: &str) -> (&str, &str) {
+    path.split_at(path.rfind('/').map_or(0, |slash| slash + 1))
 }
 
 /// What these locks guard is valid at every moment, so a panic under one leaves nothing broken.

@@ -1,8 +1,10 @@
 //! Staged uploads: one file each, appended to by one writer at a time.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,7 +25,7 @@ pub(super) fn durable_len(root: &Root, id: &StageId) -> Result<u64, StorageError
     let file = File::open(root.stage(id)).map_err(absent("open a file", id))?;
     let length = len(&file)?;
     // What a writer left behind without finishing may be in the page cache only, also after a restart.
-    if !lock(&root.synced).contains(id) {
+    if !root.is_read_only() && !lock(&root.synced).contains(id) {
         sync_with_name(root, id, &file)?;
     }
     Ok(length)
@@ -54,20 +56,27 @@ pub(super) fn abort(root: &Arc<Root>, id: StageId) -> Result<(), StorageError> {
     fs::remove_file(root.stage(&id)).map_err(absent("remove a file", id))
 }
 
-pub(super) fn list(root: &Root) -> Result<Vec<Stage>, StorageError> {
+pub(super) fn list(root: &Root, after: Option<StageId>, limit: usize) -> Result<Vec<Stage>, StorageError> {
     let failed = || StorageError::io("list a folder");
-    let mut stages = Vec::new();
+    let mut first = BTreeSet::new();
     for entry in fs::read_dir(root.stages()).map_err(failed())? {
-        let entry = entry.map_err(failed())?;
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        match entry.metadata().and_then(|metadata| metadata.modified()) {
-            Ok(modified) => stages.push(Stage { id, modified }),
-            // Published or aborted meanwhile.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(failed()(error)),
+        let name = entry.map_err(failed())?.file_name();
+        let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        if after.is_none_or(|after| id > after) {
+            first.insert(id);
+            if first.len() > limit {
+                first.pop_last();
+            }
         }
     }
-    Ok(stages)
+    let modified = |id: &StageId| fs::symlink_metadata(root.stage(id)).and_then(|metadata| metadata.modified());
+    let stage = |id: StageId| match modified(&id) {
+        Ok(modified) => Ok(Stage { id, modified }),
+        // Published or aborted meanwhile. It is listed all the same: fewer than the limit would mean the end.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Stage { id, modified: SystemTime::now() }),
+        Err(error) => Err(failed()(error)),
+    };
+    first.into_iter().map(stage).collect()
 }
 
 fn len(file: &File) -> Result<u64, StorageError> {

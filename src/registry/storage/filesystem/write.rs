@@ -101,11 +101,22 @@ fn place(
     let metadata = match source {
         // As it was at the first look.
         Source::There => return Ok(Placed::There),
-        Source::Empty => File::create_new(&target).map_err(conflict("create a file", key))?.metadata(),
+        Source::Empty => {
+            noted(root, key, true, File::create_new(&target)).map_err(conflict("create a file", key))?.metadata()
+        }
         Source::Temporary(temporary) => temporary.rename(root, key, &target)?,
         Source::Staged { path, file } => rename(root, key, path, file, &target)?,
     };
     Ok(Placed::New(version(&metadata.map_err(StorageError::io("look at a file"))?)))
+}
+
+/// Tells listings that an object came or went, or that this is unclear. The caller holds the key.
+fn noted<T>(root: &Root, key: &Key, there: bool, changed: std::io::Result<T>) -> std::io::Result<T> {
+    match changed {
+        Ok(_) => root.note_object(key, there),
+        Err(_) => root.forget_names_beside(key),
+    }
+    changed
 }
 
 /// Gives the file its final name. What it returns is the look at the file, as it will be under that name.
@@ -118,7 +129,7 @@ fn rename(
 ) -> Result<std::io::Result<Metadata>, StorageError> {
     file.set_modified(root.stamp()).map_err(StorageError::io("set a modification time"))?;
     let metadata = file.metadata();
-    fs::rename(path, target).map_err(conflict("rename a file", key))?;
+    noted(root, key, true, fs::rename(path, target)).map_err(conflict("rename a file", key))?;
     Ok(metadata)
 }
 
@@ -133,7 +144,32 @@ pub(super) fn delete(root: &Root, key: &Key, condition: &DeleteCondition) -> Res
                 return Err(StorageError::PreconditionFailed(key.to_string()));
             }
             let _change = root.change_folder(&folder);
-            fs::remove_file(&target).map_err(absent("remove a file", key))?;
+            noted(root, key, false, fs::remove_file(&target)).map_err(absent("remove a file", key))?;
+        }
+        root.sync_folder(&folder).map_err(StorageError::io("sync a folder"))?;
+    }
+    root.prune(&folder);
+    Ok(())
+}
+
+/// Moves an object to the quarantine, beside whatever was set aside of the same key before.
+pub(super) fn set_aside(root: &Root, key: &Key) -> Result<(), StorageError> {
+    let (source, folder) = (root.object(key), root.folder_of(key));
+    let mut number = 1;
+    {
+        let _folders = root.hold_folders();
+        {
+            let _key = root.lock_key(key);
+            let mut target = root.quarantined(number, key);
+            while fs::symlink_metadata(&target).is_ok() {
+                number += 1;
+                target = root.quarantined(number, key);
+            }
+            let made = target.parent().map_or(Ok(()), fs::create_dir_all);
+            made.map_err(StorageError::io("make a folder"))?;
+            let _change = root.change_folder(&folder);
+            noted(root, key, false, fs::rename(&source, &target)).map_err(absent("rename a file", key))?;
+            root.sync_quarantine(&target).map_err(StorageError::io("sync a folder"))?;
         }
         root.sync_folder(&folder).map_err(StorageError::io("sync a folder"))?;
     }
