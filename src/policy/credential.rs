@@ -180,13 +180,19 @@ impl CredentialClaims {
     /// Reads a credential given as a password to the registry with the UID `audience`.
     pub fn verify(credential: &str, keys: &KeySet, audience: &str, now: Timestamp) -> Result<Self, CredentialError> {
         let claims: Self = keys.verify(CREDENTIAL_TYPE, credential)?;
-        if claims.aud != audience {
+        claims.check(audience, now)?;
+        Ok(claims)
+    }
+
+    /// Whether they are for here and now.
+    pub fn check(&self, audience: &str, now: Timestamp) -> Result<(), CredentialError> {
+        if self.aud != audience {
             return Err(CredentialError::Audience);
         }
-        if claims.exp.is_some_and(|end| end <= now.as_second()) {
+        if self.exp.is_some_and(|end| end <= now.as_second()) {
             return Err(CredentialError::Expired);
         }
-        Ok(claims)
+        Ok(())
     }
 }
 

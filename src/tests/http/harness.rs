@@ -20,8 +20,8 @@ use http_body_util::BodyExt as _;
 use k8s_openapi::jiff::Timestamp;
 use landfast::oci::Digest;
 use landfast::policy::{
-    CredentialClaims, CredentialSubject, Grant, KeySet, ProjectEntry, RegistryFacts, RobotGrant, Role, Scope,
-    SigningKey, Snapshot, Visibility,
+    CredentialClaims, CredentialSubject, FailureLimits, Grant, KeySet, ProjectEntry, RegistryFacts, RobotGrant, Role,
+    Scope, SigningKey, Snapshot, Visibility,
 };
 use landfast::registry::auth::Live;
 use landfast::registry::content::Content;
@@ -83,7 +83,12 @@ pub fn snapshot() -> Snapshot {
         (format!("uid-{name}"), RobotGrant { grant, robots: vec![name.to_owned()], generation: 0 })
     };
     Snapshot {
-        registry: RegistryFacts { uid: "registry-uid".to_owned(), name: "ns/main".to_owned(), token_ttl: 300 },
+        registry: RegistryFacts {
+            uid: "registry-uid".to_owned(),
+            name: "ns/main".to_owned(),
+            token_ttl: 300,
+            failures: FailureLimits::default(),
+        },
         projects: HashMap::from([
             project("team", Visibility::Private),
             project("base", Visibility::Private),
@@ -97,6 +102,7 @@ pub fn snapshot() -> Snapshot {
             robot("publisher", "public", Role::Developer),
         ]),
         pull_secrets: HashMap::new(),
+        users: HashMap::new(),
     }
 }
 
