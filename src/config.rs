@@ -1,9 +1,13 @@
 //! Configuration of `serve`: one schema, rendered by the operator, parsed by the registry.
 
+mod proxies;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+pub use self::proxies::{Cidr, CidrError, ForwardingHeaders, Proxies};
 
 /// Why a configuration can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +38,9 @@ pub struct ServeConfig {
     /// How long open requests may go on after the process has been asked to stop, in seconds.
     #[serde(default = "default_drain_seconds")]
     pub drain_seconds: u64,
+    /// The proxies in front of the registry.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub proxies: Proxies,
 }
 
 /// PEM files, read again when they change.
@@ -80,6 +87,11 @@ pub enum PolicySource {
     },
 }
 
+/// What says nothing is left out of the file.
+fn is_default<T: Default + PartialEq>(section: &T) -> bool {
+    *section == T::default()
+}
+
 fn default_listen() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], 5000))
 }
@@ -120,6 +132,7 @@ mod tests {
             storage: StorageConfig::Filesystem { root: "/data".into() },
             policy: PolicySource::Kube { namespace: "ns".to_owned(), registry: "main".to_owned() },
             drain_seconds: 25,
+            proxies: Proxies { trusted: vec!["10.0.0.0/8".parse().unwrap()], ..Proxies::default() },
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.yaml");

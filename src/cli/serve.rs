@@ -94,7 +94,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     tokio::spawn(serve_health(health, metrics.clone(), readiness, health_shutdown.clone()));
     tokio::spawn(remove_abandoned_uploads(content.clone(), shutdown.clone()));
 
-    let app = App::new(content, live, HttpMetrics::register(&metrics));
+    let mut app = App::new(content, live, HttpMetrics::register(&metrics));
+    app.proxies = config.proxies;
     let drain = Duration::from_secs(config.drain_seconds);
     http::serve(listener, tls, http::router(app), shutdown.clone(), drain).await?;
     // An error of the server ends the rest too.

@@ -8,7 +8,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("src/oci", &[]),
     ("src/telemetry", &[]),
     ("src/watch.rs", &[]),
-    ("src/config.rs", &["oci"]),
+    ("src/config", &["oci"]),
     ("src/api", &["oci"]),
     ("src/policy", &["oci"]),
     ("src/policy/compile", &["oci", "api", "policy"]),
@@ -19,7 +19,7 @@ const TABLE: &[(&str, &[&str])] = &[
 ];
 
 /// Folders whose code must not know of Kubernetes' API machinery. (`k8s_openapi::jiff` is a clock's type, no more.)
-const WITHOUT_KUBE: &[&str] = &["src/oci", "src/telemetry", "src/config.rs", "src/policy", "src/registry"];
+const WITHOUT_KUBE: &[&str] = &["src/oci", "src/telemetry", "src/config", "src/policy", "src/registry"];
 const WITH_KUBE: &[&str] = &["src/registry/snapshots", "src/policy/compile"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

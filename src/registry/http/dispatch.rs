@@ -1,5 +1,6 @@
 //! The steps that each request goes through: parse, authenticate, authorize, handle, answer, record.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -18,7 +19,7 @@ use uuid::Uuid;
 use super::body::RequestBody;
 use super::error::{ErrorContext, RequestError};
 use super::metrics::method_label;
-use super::origin::{Connection, Origin};
+use super::origin::{Arrival, Origin};
 use super::record::{Record, RecordedBody};
 use super::{App, Route, blobs, catalog, manifests, referrers, tags, tokens, uploads};
 use crate::oci::RepositoryName;
@@ -43,6 +44,8 @@ pub(super) struct Permitted<'a> {
     pub published: &'a Published,
     pub caller: &'a Caller,
     pub headers: &'a HeaderMap,
+    /// Among others the client's address.
+    pub arrival: Arrival<'a>,
     pub now: Timestamp,
 }
 
@@ -75,15 +78,16 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
     let route = Route::parse(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default());
     let route_name = route.as_ref().map_or("none", Route::name);
     let request_id = Uuid::new_v4();
-    let origin = Origin::of(&parts);
+    let arrival = Arrival::of(&parts, &shared.app.proxies);
+    let origin = Origin::of(&arrival);
     let scope = route.as_ref().ok().and_then(required_scope);
 
     let mut identity = None;
     // A panic becomes a response: the other requests on this connection go on.
-    let handled = AssertUnwindSafe(handle(&shared, route, &parts, body, &mut identity)).catch_unwind().await;
+    let handled = AssertUnwindSafe(handle(&shared, route, &parts, arrival, body, &mut identity)).catch_unwind().await;
     let mut response = handled.unwrap_or(Err(RequestError::Panic)).unwrap_or_else(|error| {
         let is_token_endpoint = route_name == "token";
-        audit_refusal(&error, request_id, identity.as_deref(), &parts);
+        audit_refusal(&error, request_id, identity.as_deref(), &parts, arrival.client);
         let scope = scope.as_deref();
         error.into_response(&ErrorContext { request_id, origin: origin.as_ref(), scope, is_token_endpoint })
     });
@@ -95,7 +99,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
         route: route_name,
         method: method_label(&parts.method),
         path: parts.uri.path().to_owned(),
-        remote: parts.extensions.get::<Connection>().map(|connection| connection.peer),
+        remote: arrival.client,
         identity: identity.unwrap_or_else(|| "-".to_owned()),
         status: response.status().as_u16(),
         started,
@@ -110,11 +114,12 @@ async fn handle(
     shared: &Shared,
     route: Result<Route, super::route::RouteError>,
     parts: &Parts,
+    arrival: Arrival<'_>,
     body: RequestBody,
     identity: &mut Option<String>,
 ) -> Result<Response<Body>, RequestError> {
     let Prepared { route, published, caller, now } = prepare(shared, route, parts, identity)?;
-    let permitted = Permitted { shared, published: &published, caller: &caller, headers: &parts.headers, now };
+    let permitted = Permitted { shared, published: &published, caller: &caller, headers: &parts.headers, arrival, now };
     run(&permitted, route, body).await
 }
 
@@ -194,11 +199,10 @@ fn required_scope(route: &Route) -> Option<String> {
 }
 
 /// Bad credentials and forbidden operations are what an auditor looks for. That a client is asked to log in is not.
-fn audit_refusal(error: &RequestError, request_id: Uuid, identity: Option<&str>, parts: &Parts) {
+fn audit_refusal(error: &RequestError, request_id: Uuid, identity: Option<&str>, parts: &Parts, remote: IpAddr) {
     if let RequestError::Auth(error) = error
         && !matches!(error, AuthError::Required | AuthError::InsufficientScope)
     {
-        let remote = parts.extensions.get::<Connection>().map(|connection| connection.peer);
         tracing::info!(
             target: "audit",
             event = "denied",
@@ -206,7 +210,7 @@ fn audit_refusal(error: &RequestError, request_id: Uuid, identity: Option<&str>,
             method = %parts.method,
             path = parts.uri.path(),
             reason = %error,
-            ?remote,
+            %remote,
             %request_id,
         );
     }

@@ -12,6 +12,7 @@ mod catalog;
 mod catalog_cursor;
 mod dispatch;
 mod error;
+mod forwarded;
 mod manifests;
 mod metrics;
 mod origin;
@@ -39,6 +40,7 @@ pub use self::server::serve;
 pub use self::tls::{CertificateFiles, TlsError};
 use super::auth::Live;
 use super::content::Content;
+use crate::config::Proxies;
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -50,11 +52,13 @@ pub struct App {
     pub live: Arc<Live>,
     pub metrics: HttpMetrics,
     pub clock: Clock,
+    /// Who may say where a request came from.
+    pub proxies: Proxies,
 }
 
 impl App {
-    /// With the system's clock.
+    /// With the system's clock, and without proxies.
     pub fn new(content: Content, live: Arc<Live>, metrics: HttpMetrics) -> Self {
-        Self { content, live, metrics, clock: Arc::new(Timestamp::now) }
+        Self { content, live, metrics, clock: Arc::new(Timestamp::now), proxies: Proxies::default() }
     }
 }

@@ -1,9 +1,12 @@
 //! Where a request came from, and what address the client used.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::header::HOST;
 use http::request::Parts;
+
+use super::forwarded::Forwarded;
+use crate::config::Proxies;
 
 /// How a connection came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,50 @@ pub struct Connection {
     pub scheme: Scheme,
 }
 
+/// How a request reached the registry: as its connection shows, or as a trusted proxy tells.
+///
+/// This is the only place that decides what to believe: what limits, audits or challenges a client takes it from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival<'a> {
+    /// The client's address, an IPv4 address always as such. `0.0.0.0` for a request that came over no connection.
+    pub client: IpAddr,
+    /// Whether a trusted proxy passed the request on.
+    pub by_trusted_proxy: bool,
+    scheme: Scheme,
+    host: Option<&'a str>,
+}
+
+impl<'a> Arrival<'a> {
+    pub fn of(parts: &'a Parts, proxies: &Proxies) -> Self {
+        let unknown = Self {
+            client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            by_trusted_proxy: false,
+            scheme: Scheme::Http,
+            host: asked_host(parts),
+        };
+        let Some(Connection { peer, scheme }) = parts.extensions.get() else { return unknown };
+        let direct = Self { client: peer.ip().to_canonical(), scheme: *scheme, ..unknown };
+        if !proxies.trusts(direct.client) {
+            return direct;
+        }
+        let forwarded = Forwarded::read(&parts.headers, proxies);
+        Self {
+            client: forwarded.client.unwrap_or(direct.client),
+            by_trusted_proxy: true,
+            scheme: forwarded.scheme.unwrap_or(direct.scheme),
+            host: forwarded.host.or(direct.host),
+        }
+    }
+}
+
+/// HTTP/2 has no Host header; what stands for it is in the URI.
+fn asked_host(parts: &Parts) -> Option<&str> {
+    match parts.headers.get(HOST) {
+        Some(value) => value.to_str().ok(),
+        None => parts.uri.authority().map(|authority| authority.as_str()),
+    }
+}
+
 /// The registry's address as the client wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -38,22 +85,10 @@ pub struct Origin {
 
 impl Origin {
     /// `None` if the request has no host that can be one.
-    pub fn of(parts: &Parts) -> Option<Self> {
-        // HTTP/2 has no Host header; what stands for it is in the URI.
-        let host = match parts.headers.get(HOST) {
-            Some(value) => value.to_str().ok()?,
-            None => parts.uri.authority()?.as_str(),
-        };
-        is_host(host).then(|| Self { scheme: scheme_of(parts), host: host.to_owned() })
+    pub fn of(arrival: &Arrival<'_>) -> Option<Self> {
+        let host = arrival.host.filter(|host| is_host(host))?;
+        Some(Self { scheme: arrival.scheme, host: host.to_owned() })
     }
-}
-
-/// A proxy that ends TLS says so with a header. A client that says it itself deceives nobody but itself: it gets back a
-/// realm that doesn't answer.
-fn scheme_of(parts: &Parts) -> Scheme {
-    let connection = parts.extensions.get::<Connection>().map_or(Scheme::Http, |connection| connection.scheme);
-    let forwarded = parts.headers.get("x-forwarded-proto").is_some_and(|value| value == "https");
-    if forwarded { Scheme::Https } else { connection }
 }
 
 fn is_host(text: &str) -> bool {
@@ -66,12 +101,21 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    fn origin(uri: &str, headers: &[(&str, &str)]) -> Option<Origin> {
+    const PEER: &str = "10.0.0.1:4711";
+
+    /// A request from [`PEER`], over TLS.
+    fn request(uri: &str, headers: &[(&str, &str)]) -> Parts {
         let mut request = http::Request::get(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        Origin::of(&request.body(()).unwrap().into_parts().0)
+        let mut parts = request.body(()).unwrap().into_parts().0;
+        parts.extensions.insert(Connection { peer: PEER.parse().unwrap(), scheme: Scheme::Https });
+        parts
+    }
+
+    fn origin(uri: &str, headers: &[(&str, &str)]) -> Option<Origin> {
+        Origin::of(&Arrival::of(&request(uri, headers), &Proxies::default()))
     }
 
     #[rstest]
@@ -87,12 +131,59 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_host_of_http_2_and_the_scheme_before_a_proxy() {
-        let host = "r.example".to_owned();
-        let expected = Some(Origin { scheme: Scheme::Http, host: host.clone() });
-        assert_eq!(origin("http://r.example/v2/", &[]), expected);
-        let forwarded = origin("/v2/", &[("host", "r.example"), ("x-forwarded-proto", "https")]);
-        assert_eq!(forwarded, Some(Origin { scheme: Scheme::Https, host }));
+    fn finds_the_host_of_http_2() {
+        let expected = Some(Origin { scheme: Scheme::Https, host: "r.example".to_owned() });
+        assert_eq!(origin("https://r.example/v2/", &[]), expected);
         assert_eq!(origin("/v2/", &[]), None);
+    }
+
+    const FORWARDED: [(&str, &str); 5] = [
+        ("host", "r.example"),
+        ("x-forwarded-for", "203.0.113.7"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-host", "other.example"),
+        ("forwarded", "for=203.0.113.7;proto=http;host=other.example"),
+    ];
+
+    #[test]
+    fn only_trusted_proxies_are_believed() {
+        let parts = request("/v2/", &FORWARDED);
+        let direct = Arrival {
+            client: "10.0.0.1".parse().unwrap(),
+            by_trusted_proxy: false,
+            scheme: Scheme::Https,
+            host: Some("r.example"),
+        };
+        let trusting = |range: &str| Proxies { trusted: vec![range.parse().unwrap()], ..Proxies::default() };
+        assert_eq!(Arrival::of(&parts, &Proxies::default()), direct);
+        assert_eq!(Arrival::of(&parts, &trusting("10.0.0.2/32")), direct);
+        let forwarded = Arrival {
+            client: "203.0.113.7".parse().unwrap(),
+            by_trusted_proxy: true,
+            scheme: Scheme::Http,
+            host: Some("other.example"),
+        };
+        assert_eq!(Arrival::of(&parts, &trusting("10.0.0.0/24")), forwarded);
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_does_not_say_is_as_the_connection_shows() {
+        let parts = request("/v2/", &[("host", "r.example"), ("x-forwarded-for", "nobody")]);
+        let proxies = Proxies { trusted: vec!["10.0.0.1".parse().unwrap()], ..Proxies::default() };
+        let expected = Arrival {
+            client: "10.0.0.1".parse().unwrap(),
+            by_trusted_proxy: true,
+            scheme: Scheme::Https,
+            host: Some("r.example"),
+        };
+        assert_eq!(Arrival::of(&parts, &proxies), expected);
+    }
+
+    #[test]
+    fn a_dual_stack_socket_shows_the_same_client() {
+        let mut parts = request("/v2/", &[]);
+        let peer = "[::ffff:10.0.0.1]:4711".parse().unwrap();
+        parts.extensions.insert(Connection { peer, scheme: Scheme::Http });
+        assert_eq!(Arrival::of(&parts, &Proxies::default()).client, "10.0.0.1".parse::<IpAddr>().unwrap());
     }
 }

@@ -1,6 +1,6 @@
 //! What remains of a request: its line in the log, and its share in the metrics.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ pub struct Record {
     pub route: &'static str,
     pub method: &'static str,
     pub path: String,
-    pub remote: Option<SocketAddr>,
+    pub remote: IpAddr,
     pub identity: String,
     pub status: u16,
     pub started: Instant,
@@ -42,7 +42,7 @@ impl Record {
             path = self.path,
             status,
             identity = self.identity,
-            remote = self.remote.map(tracing::field::display),
+            remote = %self.remote,
             seconds = duration.as_secs_f64(),
             received,
             sent,

@@ -38,7 +38,8 @@ fn respond(
 ) -> Result<Response<Body>, RequestError> {
     let token = issue(permitted.published, caller, request, with_refresh, permitted.now)?;
     if !matches!(caller, Caller::Anonymous) {
-        tracing::info!(target: "audit", event = "login", identity = %caller.identity());
+        let remote = permitted.arrival.client;
+        tracing::info!(target: "audit", event = "login", identity = %caller.identity(), %remote);
     }
     // Plain data can't fail to be written.
     let body = serde_json::to_vec(&token).unwrap_or_default();

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest as _, Sha256};
 
 use super::{CONFIG_FILE, DATA_DIRECTORY, HEALTH_PORT, Inputs, REGISTRY_PORT, TLS_DIRECTORY, names};
-use crate::config::{PolicySource, ServeConfig, StorageConfig, TlsFiles};
+use crate::config::{PolicySource, Proxies, ServeConfig, StorageConfig, TlsFiles};
 
 /// Shorter than the pods' grace period, so that the process ends by itself.
 const DRAIN_SECONDS: u64 = 25;
@@ -39,5 +39,6 @@ fn config(inputs: &Inputs<'_>) -> ServeConfig {
         storage: StorageConfig::Filesystem { root: DATA_DIRECTORY.into() },
         policy: PolicySource::Kube { namespace: names::namespace(registry), registry: names::name(registry) },
         drain_seconds: DRAIN_SECONDS,
+        proxies: Proxies::default(),
     }
 }
