@@ -38,9 +38,21 @@ pub struct ServeConfig {
     /// How long open requests may go on after the process has been asked to stop, in seconds.
     #[serde(default = "default_drain_seconds")]
     pub drain_seconds: u64,
+    /// Who may log in besides those that the policy names.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub authentication: AuthenticationSettings,
     /// The proxies in front of the registry.
     #[serde(default, skip_serializing_if = "is_default")]
     pub proxies: Proxies,
+}
+
+/// Who may log in besides those that the policy names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AuthenticationSettings {
+    /// File with users and passwords as `htpasswd -B` writes it, read again when it changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub htpasswd: Option<PathBuf>,
 }
 
 /// PEM files, read again when they change.
@@ -132,6 +144,7 @@ mod tests {
             storage: StorageConfig::Filesystem { root: "/data".into() },
             policy: PolicySource::Kube { namespace: "ns".to_owned(), registry: "main".to_owned() },
             drain_seconds: 25,
+            authentication: AuthenticationSettings { htpasswd: Some("/users".into()) },
             proxies: Proxies { trusted: vec!["10.0.0.0/8".parse().unwrap()], ..Proxies::default() },
         };
         let folder = tempfile::tempdir().unwrap();

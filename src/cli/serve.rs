@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use landfast::config::{PolicySource, ServeConfig, StorageConfig};
-use landfast::registry::auth::Live;
+use landfast::registry::auth::{HtpasswdFile, Live};
 use landfast::registry::content::Content;
 use landfast::registry::http::{self, App, CertificateFiles, HttpMetrics};
 use landfast::registry::snapshots::{file::FileSource, kube as kube_source};
@@ -48,12 +48,15 @@ pub struct Arguments {
     /// Private key in PEM
     #[arg(long, value_name = "FILE", requires = "tls_certificate", env = "LANDFAST_TLS_KEY")]
     tls_key: Option<PathBuf>,
+    /// Users and passwords as `htpasswd -B` writes them, read again when they change
+    #[arg(long, value_name = "FILE", env = "LANDFAST_HTPASSWD")]
+    htpasswd: Option<PathBuf>,
 }
 
 impl Arguments {
     /// One configuration, whether it comes from a file or from flags; flags win.
     fn into_config(self) -> anyhow::Result<ServeConfig> {
-        let Self { config, manifests, kube, data, listen, health_listen, tls_certificate, tls_key } = self;
+        let Self { config, manifests, kube, data, listen, health_listen, tls_certificate, tls_key, htpasswd } = self;
         let mut config = match (config, manifests, kube) {
             (Some(path), _, _) => ServeConfig::from_file(&path)?,
             (None, manifests, kube) => standalone::config(manifests, kube, data.clone(), listen)?,
@@ -66,6 +69,9 @@ impl Arguments {
         }
         if let (Some(certificate), Some(key)) = (tls_certificate, tls_key) {
             config.tls = Some(landfast::config::TlsFiles { certificate, key });
+        }
+        if htpasswd.is_some() {
+            config.authentication.htpasswd = htpasswd;
         }
         Ok(config)
     }
@@ -86,6 +92,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     let listener = super::listen(config.listen, "registry").await?;
     let health = super::listen(config.health_listen, "health endpoints").await?;
+    follow_users(&config, &live, shutdown.clone()).await?;
     let policy = follow_policy(&config, &live, shutdown.clone()).await?;
 
     let observed = Arc::clone(&live);
@@ -102,6 +109,19 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     shutdown.cancel();
     policy.await?;
     health_shutdown.cancel();
+    Ok(())
+}
+
+/// Lets users in, and keeps them as the file says in the background.
+async fn follow_users(config: &ServeConfig, live: &Arc<Live>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let Some(path) = config.authentication.htpasswd.clone() else { return Ok(()) };
+    let mut file = HtpasswdFile::new(path, Arc::clone(live));
+    match (file.load().await, &config.policy) {
+        // In a cluster it comes from a Secret that may be made or mended later; robots and nodes don't wait for it.
+        (Err(error), PolicySource::Kube { .. }) => tracing::warn!(%error, "no user can log in yet"),
+        (result, _) => result?,
+    }
+    tokio::spawn(file.watch(shutdown));
     Ok(())
 }
 
@@ -123,6 +143,14 @@ async fn follow_policy(
                 bail!(
                     "Registry {} wants TLS: give --tls-certificate and --tls-key, or set spec.tls.disabled: {{}} in its manifest",
                     loaded.inputs.registry.metadata.name.as_deref().unwrap_or_default()
+                );
+            }
+            if let (Some(secret), None) =
+                (&loaded.inputs.registry.spec.authentication.htpasswd_secret_ref, &config.authentication.htpasswd)
+            {
+                bail!(
+                    "users come from Secret {}, and there is no cluster to take it from: give --htpasswd",
+                    secret.name
                 );
             }
             standalone::print_help(config, &loaded);

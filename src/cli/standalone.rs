@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use landfast::config::{PolicySource, Proxies, ServeConfig, StorageConfig};
+use landfast::config::{AuthenticationSettings, PolicySource, Proxies, ServeConfig, StorageConfig};
 use landfast::registry::snapshots::file::{Loaded, RobotFiles};
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 5000);
@@ -37,6 +37,7 @@ pub fn config(
         storage: StorageConfig::Filesystem { root: data.join("registry") },
         policy,
         drain_seconds: DRAIN_SECONDS,
+        authentication: AuthenticationSettings::default(),
         proxies: Proxies::default(),
     })
 }

@@ -98,7 +98,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// The keys of a Registry: one that signs, and those that signed before it and are still trusted.
+/// The keys of a Registry: one that signs, and others that are trusted: those that signed before it, and the next one.
 #[derive(Clone, Debug)]
 pub struct KeySet {
     current: SigningKey,
@@ -106,7 +106,7 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// The name under which the signing key is kept, in a Secret or a folder. Every other `*.pem` is a previous key.
+    /// The name under which the signing key is kept, in a Secret or a folder. Every other `*.pem` is a trusted key.
     pub const CURRENT_FILE: &'static str = "signing.pem";
 
     pub fn new(current: SigningKey, previous: Vec<SigningKey>) -> Self {
@@ -131,6 +131,11 @@ impl KeySet {
         &self.current
     }
 
+    /// The keys whose signatures count, the current one first.
+    pub fn trusted(&self) -> impl Iterator<Item = &SigningKey> {
+        std::iter::once(&self.current).chain(&self.previous)
+    }
+
     /// Signs any claims, as a token of the kind `typ`.
     pub fn sign<T: Serialize>(&self, typ: &str, claims: &T) -> Result<String, CredentialError> {
         let header =
@@ -144,10 +149,8 @@ impl KeySet {
         if header.typ.as_deref() != Some(typ) {
             return Err(CredentialError::WrongType);
         }
-        let key = std::iter::once(&self.current)
-            .chain(&self.previous)
-            .find(|key| Some(&*key.id) == header.kid.as_deref())
-            .ok_or(CredentialError::UnknownKey)?;
+        let key =
+            self.trusted().find(|key| Some(&*key.id) == header.kid.as_deref()).ok_or(CredentialError::UnknownKey)?;
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.validate_exp = false;
         validation.validate_aud = false;

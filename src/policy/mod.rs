@@ -10,6 +10,7 @@ mod docker_config;
 mod glob;
 pub mod htpasswd;
 mod identity;
+mod key_rotation;
 mod operation;
 mod snapshot;
 
@@ -20,6 +21,7 @@ pub use docker_config::docker_config_json;
 pub use glob::Glob;
 pub use htpasswd::{HtpasswdError, Users};
 pub use identity::{CredentialSubject, Identity, Provider, User, UserError};
+pub use key_rotation::{KeyRing, MOST_PREVIOUS, Plan as KeyPlan, Step as KeyStep};
 pub use operation::{Action, Operation};
 pub use snapshot::{
     FailureLimits, Grant, PolicyRule, ProjectEntry, PullGrant, RegistryFacts, RobotGrant, Role, Scope, Snapshot,

@@ -21,7 +21,10 @@ pub enum TokenRequestError {
 /// A resource that the client wants to do something with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    Repository { repository: RepositoryName, actions: Vec<Action> },
+    Repository {
+        repository: RepositoryName,
+        actions: Vec<Action>,
+    },
     /// The list of repositories.
     Catalog,
 }

@@ -24,7 +24,7 @@ use super::record::{Record, RecordedBody};
 use super::{App, Route, blobs, catalog, manifests, referrers, tags, tokens, uploads};
 use crate::oci::RepositoryName;
 use crate::policy::{Action, Operation};
-use crate::registry::auth::{AuthError, Authenticator, Caller, Credentials, Published, challenge};
+use crate::registry::auth::{Attempt, AuthError, Authenticator, Caller, Credentials, Published, challenge};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -50,6 +50,11 @@ pub(super) struct Permitted<'a> {
 }
 
 impl Permitted<'_> {
+    /// For credentials in the body.
+    pub fn attempt(&self) -> Attempt<'_> {
+        Attempt { published: self.published, client: self.arrival.client, now: self.now }
+    }
+
     /// Whether the caller may pull from the repository that a blob is to be mounted from.
     pub fn may_pull(&self, repository: &RepositoryName) -> bool {
         let operation = Operation { action: Action::Pull, repository: repository.clone() };
@@ -118,7 +123,7 @@ async fn handle(
     body: RequestBody,
     identity: &mut Option<String>,
 ) -> Result<Response<Body>, RequestError> {
-    let Prepared { route, published, caller, now } = prepare(shared, route, parts, identity)?;
+    let Prepared { route, published, caller, now } = prepare(shared, route, parts, arrival, identity).await?;
     let permitted = Permitted { shared, published: &published, caller: &caller, headers: &parts.headers, arrival, now };
     run(&permitted, route, body).await
 }
@@ -131,10 +136,11 @@ struct Prepared {
     now: Timestamp,
 }
 
-fn prepare(
+async fn prepare(
     shared: &Shared,
     route: Result<Route, super::route::RouteError>,
     parts: &Parts,
+    arrival: Arrival<'_>,
     identity: &mut Option<String>,
 ) -> Result<Prepared, RequestError> {
     let route = route?;
@@ -149,11 +155,13 @@ fn prepare(
         (Route::Base | Route::Catalog { .. }, Credentials::None) => return Err(AuthError::Required.into()),
         _ => {}
     }
-    let caller = shared.authenticator.authenticate(&credentials, &published, now)?;
+    let attempt = Attempt { published: &published, client: arrival.client, now };
+    let caller = shared.authenticator.authenticate(&credentials, attempt).await?;
     *identity = Some(caller.identity().to_string());
-    match route.operation() {
-        Some(operation) => caller.permit(&published, &operation, now)?,
-        None => caller.check_valid(&published, now)?,
+    match (&route, route.operation()) {
+        (_, Some(operation)) => caller.permit(&published, &operation, now)?,
+        (Route::Catalog { .. }, None) => caller.permit_catalog(&published, now)?,
+        (_, None) => caller.check_valid(&published, now)?,
     }
     Ok(Prepared { route, published, caller, now })
 }

@@ -26,7 +26,7 @@ pub async fn post(permitted: &Permitted<'_>, mut body: RequestBody) -> Result<Re
     let text = std::str::from_utf8(&bytes).map_err(|_| refused())?;
     let pairs = decode_query(text).map_err(RouteError::from)?;
     let TokenForm { grant, offline, request } = TokenForm::from_pairs(&pairs).map_err(RouteError::from)?;
-    let caller = permitted.shared.authenticator.authenticate_form(&grant, permitted.published, permitted.now)?;
+    let caller = permitted.shared.authenticator.authenticate_form(&grant, permitted.attempt()).await?;
     respond(permitted, &caller, &request, offline)
 }
 

@@ -7,8 +7,11 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest as _, Sha256};
 
-use super::{CONFIG_FILE, DATA_DIRECTORY, HEALTH_PORT, Inputs, REGISTRY_PORT, TLS_DIRECTORY, names};
-use crate::config::{PolicySource, Proxies, ServeConfig, StorageConfig, TlsFiles};
+use super::{
+    CONFIG_FILE, DATA_DIRECTORY, HEALTH_PORT, HTPASSWD_DIRECTORY, HTPASSWD_FILE, Inputs, REGISTRY_PORT, TLS_DIRECTORY,
+    names,
+};
+use crate::config::{AuthenticationSettings, PolicySource, Proxies, ServeConfig, StorageConfig, TlsFiles};
 
 /// Shorter than the pods' grace period, so that the process ends by itself.
 const DRAIN_SECONDS: u64 = 25;
@@ -32,7 +35,11 @@ fn config(inputs: &Inputs<'_>) -> ServeConfig {
         certificate: Path::new(TLS_DIRECTORY).join("tls.crt"),
         key: Path::new(TLS_DIRECTORY).join("tls.key"),
     });
+    // Which Secret it comes from is the volume's affair: another one needs no other configuration.
+    let htpasswd = registry.spec.authentication.htpasswd_secret_ref.as_ref();
+    let htpasswd = htpasswd.map(|_| Path::new(HTPASSWD_DIRECTORY).join(HTPASSWD_FILE));
     ServeConfig {
+        authentication: AuthenticationSettings { htpasswd },
         listen: (Ipv4Addr::UNSPECIFIED, REGISTRY_PORT).into(),
         health_listen: (Ipv4Addr::UNSPECIFIED, HEALTH_PORT).into(),
         tls,

@@ -69,7 +69,11 @@ fn everything_set() {
       nodePort: 30443
       annotations: {example.com/balancer: internal}
   tls: {selfSigned: {}}
-  authentication: {tokenTTL: 10m}
+  authentication:
+    tokenTTL: 10m
+    htpasswdSecretRef: {name: people, key: users}
+    failures: {perMinute: 5}
+    signingKeyRotation: 90d
   projectNamespaces: {from: All}
   pullSecretNamespaces: {from: Selector, selector: {matchLabels: {pull: "yes"}}}
   pod:
