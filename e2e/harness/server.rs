@@ -19,6 +19,8 @@ pub struct Server {
     /// Where its manifests are. They may be edited.
     pub manifests: PathBuf,
     data: PathBuf,
+    /// Where users and their passwords are. It may be edited.
+    pub users: PathBuf,
     folder: TempDir,
     process: Option<Child>,
 }
@@ -29,8 +31,10 @@ impl Server {
         let folder = TempDir::new().expect("a temporary folder");
         let manifests = folder.path().join("manifests");
         copy_folder(&environment::repository().join("config/samples/standalone"), &manifests);
-        let data = folder.path().join("data");
-        let mut server = Self { listen: free_port(), health: free_port(), manifests, data, folder, process: None };
+        let (data, users) = (folder.path().join("data"), folder.path().join("htpasswd"));
+        std::fs::write(&users, "# nobody yet\n").expect("the folder can be written");
+        let (listen, health) = (free_port(), free_port());
+        let mut server = Self { listen, health, manifests, data, users, folder, process: None };
         server.restart().await;
         server
     }
@@ -46,6 +50,8 @@ impl Server {
             .arg(&self.manifests)
             .arg("--data")
             .arg(&self.data)
+            .arg("--htpasswd")
+            .arg(&self.users)
             .args(["--listen", &self.listen.to_string(), "--health-listen", &self.health.to_string()])
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be used twice"))

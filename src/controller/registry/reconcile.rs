@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Api;
 use kube::runtime::reflector::ObjectRef;
 
@@ -23,6 +23,9 @@ use crate::api::v1alpha1::{ConditionType, DeletionPolicy, Registry, RegistryStat
 
 /// A ClusterRoleBinding and a claim outlive their Registry if nobody takes care.
 const FINALIZER: &str = "landfast.dev/registry";
+
+/// How often the password file is looked at.
+const HTPASSWD_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 
 /// Brings everything of a Registry in place and says so in its status.
 pub(in super::super) async fn reconcile(
@@ -144,7 +147,10 @@ async fn apply_all(registry: &Registry, context: &Context, now: Timestamp) -> Re
         None => apply.delete::<PodDisruptionBudget>(&owner, namespace, &names::name(registry)).await?,
     }
     let deployment = apply.apply(&owner, deployment).await?;
-    let due_at = [tls.due_at, due_at].into_iter().flatten().min();
+    // Nothing tells of a change of a Secret that is not ours.
+    let has_users = registry.spec.authentication.htpasswd_secret_ref.is_some();
+    let look_again = has_users.then(|| now + HTPASSWD_INTERVAL);
+    let due_at = [tls.due_at, due_at, look_again].into_iter().flatten().min();
     Ok(Outcome { tls, problem, note, due_at, deployment })
 }
 

@@ -21,11 +21,11 @@ use k8s_openapi::jiff::Timestamp;
 use landfast::oci::Digest;
 use landfast::policy::{
     CredentialClaims, CredentialSubject, FailureLimits, Grant, KeySet, ProjectEntry, RegistryFacts, RobotGrant, Role,
-    Scope, SigningKey, Snapshot, Visibility,
+    Scope, SigningKey, Snapshot, Users, Visibility,
 };
 use landfast::registry::auth::Live;
 use landfast::registry::content::Content;
-use landfast::registry::http::{App, HttpMetrics, router};
+use landfast::registry::http::{App, Connection, HttpMetrics, Scheme as HttpScheme, router};
 use landfast::registry::storage::memory::MemoryStore;
 use landfast::telemetry::Metrics;
 use serde_json::{Value, json};
@@ -132,6 +132,13 @@ impl Registry {
         self.live.publish(Arc::new(snapshot), Arc::clone(&self.keys));
     }
 
+    /// Puts users with passwords in place of those before.
+    pub fn publish_users(&self, users: &[(&str, &str)]) {
+        let line = |(name, password): &(&str, &str)| format!("{name}:{}\n", bcrypt::hash(password, 4).unwrap());
+        let file: String = users.iter().map(line).collect();
+        self.live.publish_users(Arc::new(Users::parse(file.as_bytes()).unwrap()));
+    }
+
     pub fn pass_time(&self, seconds: i64) {
         self.clock.fetch_add(seconds, Ordering::Relaxed);
     }
@@ -223,6 +230,13 @@ pub struct Call<'a> {
 impl Call<'_> {
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.request = self.request.header(name, value);
+        self
+    }
+
+    /// As it comes over a connection from this address.
+    pub fn from(mut self, address: &str) -> Self {
+        let peer = (address.parse::<std::net::IpAddr>().unwrap(), 40_000).into();
+        self.request = self.request.extension(Connection { peer, scheme: HttpScheme::Http });
         self
     }
 

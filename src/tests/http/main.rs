@@ -2,6 +2,7 @@
 
 mod access;
 mod harness;
+mod logins;
 mod malformed;
 mod pull;
 mod push;
