@@ -48,7 +48,7 @@ mod tests {
     #[case::missing(None, Some(("HtpasswdNotFound", "kubectl -n ns create secret generic people --from-file=htpasswd")))]
     #[case::no_entry(Some(("users", "")), Some(("HtpasswdNotFound", "has no entry htpasswd")))]
     #[case::nobody(Some(("htpasswd", "")), None)]
-    #[case::md5(Some(("htpasswd", "# x\nalice:$apr1$a$b")), Some(("HtpasswdInvalid", "line 2: the password of alice")))]
+    #[case::md5(Some(("htpasswd", "# x\nalice:$apr1$a$b")), Some(("HtpasswdInvalid", "line 2: the password is stored as Apache's MD5")))]
     fn says_what_to_do(#[case] entry: Option<(&str, &str)>, #[case] expected: Option<(&str, &str)>) {
         let secret = entry.map(|(key, text)| Secret {
             data: Some(BTreeMap::from([(key.to_owned(), ByteString(text.as_bytes().to_vec()))])),
