@@ -97,7 +97,7 @@ pub enum Role {
     validation = Rule::new("self.kind != 'Robot' || self.name.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')")
         .message("the name of a Robot has at most 63 lower-case letters, digits and '-', and begins and ends with a letter or digit"),
     validation = Rule::new("self.kind != 'User' || self.name.matches('^htpasswd:[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}$')")
-        .message("the name of a User says who vouches for it: write htpasswd: and the name in the Registry's password file, for example htpasswd:alice"),
+        .message("the name of a User begins with who knows him, htpasswd: is followed by the name in the Registry's password file, for example htpasswd:alice"),
     validation = Rule::new("self.kind == 'Robot' || !has(self.secretName)")
         .message("secretName is for robots: the password of a User is made by whoever keeps the password file")
 )]
@@ -105,7 +105,7 @@ pub enum Role {
 pub struct Subject {
     /// Kind of the subject.
     pub kind: SubjectKind,
-    /// Name of the subject. For a robot it is freely chosen. For a user it begins with who vouches for it:
+    /// Name of the subject. For a robot it is freely chosen. For a user it begins with who knows him:
     /// `htpasswd:alice` is the user `alice` of the file that the Registry's `spec.authentication.htpasswdSecretRef` names.
     #[schemars(length(min = 1, max = 128))]
     pub name: String,
