@@ -24,6 +24,11 @@ CONTAINER_ENGINE ?= $(shell for engine in docker podman buildah; do $$engine inf
 # For `make e2e`: names, or parts of them, of the tests to run.
 E2E_ARGS ?=
 
+# For `make bench`: scenarios, or parts of their names, and options; all of it, without any.
+BENCH_ARGS ?=
+# `dist` is what `make image` ships, and takes minutes more to build.
+BENCH_PROFILE ?= bench
+
 .PHONY: help run test e2e lint bench crds manifests image tools fmt clean
 
 help: ## Print this
@@ -43,19 +48,23 @@ lint: ## Check format, lints, generated files, scripts, and what kustomize and H
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --test e2e -- -D warnings # `test = false` keeps it out of --all-targets
-	@for script in $$(grep -rlI '^#!.*bash' .ci e2e) $$(find e2e -name '*.sh'); do bash -n "$$script"; done
+	@for script in $$(grep -rlI '^#!.*bash' .ci e2e src) $$(find e2e -name '*.sh'); do bash -n "$$script"; done
 	@e2e/tools/install kubectl helm
 	PATH="$$(e2e/tools/install --print-bin):$$PATH" cargo test --locked --test crds --test packaging -- --include-ignored
 	@if command -v cargo-deny >/dev/null; then cargo deny --locked check bans licenses sources; \
 	else echo 'cargo deny: skipped, it is not installed and takes minutes to build (cargo install --locked cargo-deny)'; fi
 
-bench: ## Run the benchmarks
-	cargo bench --locked
+bench: ## Measure the registry against its peers, and the policy (BENCH_ARGS: parts of scenarios' names, --quick, --help)
+	@src/benches/install
+	cargo bench --locked --profile $(BENCH_PROFILE) --bench registry -- $(BENCH_ARGS)
+	$(if $(BENCH_ARGS),,cargo bench --locked --profile $(BENCH_PROFILE) --bench policy)
 
 crds: ## Write crds/ from the API types
 	cargo run --locked --quiet -- crds --output crds
 
-manifests: crds ## Write all generated files: crds/, and the chart's copies of it and of the roles in config/rbac
+manifests: crds ## Write all generated files: crds/, config/serve.md, config/metrics.md, and the chart's copies of CRDs and roles
+	cargo run --locked --quiet -- serve --print-config-reference > config/serve.md
+	LANDFAST_WRITE_METRICS_PAGE=1 cargo test --locked --quiet --test http metrics::every_metric_is_documented
 	rm -rf charts/landfast/files
 	mkdir -p charts/landfast/files/{crds,rbac}
 	cp crds/*.landfast.dev.yaml charts/landfast/files/crds/

@@ -13,6 +13,7 @@
 mod access;
 mod bad_input;
 mod certificates;
+mod clients;
 mod deletion;
 mod durability;
 mod harness;
@@ -23,4 +24,5 @@ mod pull_secrets;
 mod quickstart;
 mod security;
 mod standalone;
+mod standalone_full_disk;
 mod steady_state;

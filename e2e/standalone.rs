@@ -1,5 +1,9 @@
 //! Without a cluster: `landfast serve --manifests`, as `make run` starts it.
 
+mod clients;
+mod conformance;
+mod transfers;
+
 use crate::harness::{Command, Gate, Image, Login, PROMISED, Remote, Server, local_test, within};
 
 const MANIFEST: &str = "/v2/demo/app/manifests/v1";

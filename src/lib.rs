@@ -6,7 +6,7 @@
 //! | module | what it is | may import |
 //! |---|---|---|
 //! | [`oci`] | digests, names, manifests: parse and print | nothing of ours |
-//! | [`telemetry`] | logs, metrics, health | nothing of ours |
+//! | [`telemetry`] | logs, metrics, traces, health | nothing of ours |
 //! | [`watch`] | following objects of the API server | nothing of ours |
 //! | [`config`] | configuration of `serve` | `oci` |
 //! | [`api`] | the four kinds | `oci` |

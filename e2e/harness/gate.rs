@@ -26,7 +26,16 @@ struct State {
     stop_after: u64,
     passed: AtomicU64,
     stopped: watch::Sender<bool>,
-    open: watch::Sender<bool>,
+    door: watch::Sender<Door>,
+}
+
+/// What happens to those that wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Shut,
+    Open,
+    /// Their connections end.
+    Broken,
 }
 
 impl Gate {
@@ -43,8 +52,8 @@ impl Gate {
     async fn listen(target: SocketAddr, tunnel: bool, stop_after: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
-        let (stopped, open) = (watch::Sender::new(false), watch::Sender::new(false));
-        let state = Arc::new(State { target, tunnel, stop_after, passed: AtomicU64::new(0), stopped, open });
+        let (stopped, door) = (watch::Sender::new(false), watch::Sender::new(Door::Shut));
+        let state = Arc::new(State { target, tunnel, stop_after, passed: AtomicU64::new(0), stopped, door });
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -61,6 +70,23 @@ impl Gate {
     /// # Panics
     /// When the client ends before: then nothing was interrupted.
     pub async fn interrupt<T: Debug>(&self, client: impl Future<Output = T>, meanwhile: impl Future<Output = ()>) -> T {
+        self.stop(client, meanwhile, Door::Open).await
+    }
+
+    /// Runs a client until the gate has shut on it, and breaks its connection.
+    ///
+    /// # Panics
+    /// When the client ends before.
+    pub async fn break_off<T: Debug>(&self, client: impl Future<Output = T>) -> T {
+        self.stop(client, async {}, Door::Broken).await
+    }
+
+    async fn stop<T: Debug>(
+        &self,
+        client: impl Future<Output = T>,
+        meanwhile: impl Future<Output = ()>,
+        after: Door,
+    ) -> T {
         let mut client = pin!(client);
         let mut stopped = self.state.stopped.subscribe();
         tokio::select! {
@@ -71,7 +97,7 @@ impl Gate {
         println!("the gate has shut after {} bytes", self.state.passed.load(Ordering::Relaxed));
         let then = async {
             meanwhile.await;
-            self.state.open.send_replace(true);
+            self.state.door.send_replace(after);
         };
         futures::join!(client, then).0
     }
@@ -110,7 +136,15 @@ impl State {
             if passed >= self.stop_after {
                 self.stopped.send_replace(true);
                 // The sender lives in `self`.
-                let _ = self.open.subscribe().wait_for(|open| *open).await;
+                if self
+                    .door
+                    .subscribe()
+                    .wait_for(|door| *door != Door::Shut)
+                    .await
+                    .is_ok_and(|door| *door == Door::Broken)
+                {
+                    return Err(std::io::ErrorKind::ConnectionReset.into());
+                }
             }
         }
     }

@@ -200,33 +200,66 @@ impl Remote {
         self.exchange(method, path, headers).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// Sends one request with a body. `target` is a path, or a URL as a `Location` may be one.
+    pub async fn send_body(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.try_send_body(method, target, headers, body).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// As [`Remote::send_body`], where the connection may break.
+    pub async fn try_send_body(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer, String> {
+        let file = self.file("body", body);
+        self.curl(method, &self.url(target), headers, None, Some(&file)).await
+    }
+
+    /// The header for requests within scopes, for a login that has them all.
+    pub async fn authorization(&self, scopes: &[&str], login: &Login) -> String {
+        let challenged = self.send("GET", "/v2/", &[]).await;
+        let challenge = challenged.header("www-authenticate").expect("the registry wants a login");
+        bearer(&self.token(&format!("{challenge},scope=\"{}\"", scopes.join(" ")), Some(login)).await)
+    }
+
     /// Sends one request that may find nobody.
     pub async fn try_get(&self, path: &str) -> Result<Answer, String> {
         self.exchange("GET", path, &[]).await
     }
 
     async fn exchange(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Result<Answer, String> {
-        self.curl(method, &format!("{}://{}{path}", self.scheme, self.host), headers, None, None).await
+        self.curl(method, &self.url(path), headers, None, None).await
+    }
+
+    fn url(&self, target: &str) -> String {
+        let base = if target.starts_with('/') { format!("{}://{}", self.scheme, self.host) } else { String::new() };
+        base + target
     }
 
     /// Uploads a blob in one piece. Gives its digest once the registry has said that it has it.
     pub async fn upload_blob(&self, repository: &str, content: &[u8], login: &Login) -> String {
+        let done = self.try_upload_blob(repository, content, login).await;
+        done.unwrap_or_else(|refused| panic!("{}: {}", refused.status, refused.text()))
+    }
+
+    /// As [`Remote::upload_blob`], where the registry may refuse it.
+    pub async fn try_upload_blob(&self, repository: &str, content: &[u8], login: &Login) -> Result<String, Answer> {
         let path = format!("/v2/{repository}/blobs/uploads/");
         let challenged = self.send("POST", &path, &[]).await;
         let challenge = challenged.header("www-authenticate").expect("an upload needs a login").to_owned();
         let token = bearer(&self.token(&challenge, Some(login)).await);
         let started = self.send("POST", &path, &[("Authorization", &token)]).await;
-        assert_eq!(started.status, 202, "{}", started.text());
+        if started.status != 202 {
+            return Err(started);
+        }
         let location = started.header("location").expect("an upload has a location");
-        let base = if location.starts_with('/') { format!("{}://{}", self.scheme, self.host) } else { String::new() };
         let digest = digest(content);
-        let separator = if location.contains('?') { '&' } else { '?' };
-        let url = format!("{base}{location}{separator}digest={digest}");
+        let target = with_parameter(location, "digest", &digest);
         let headers = [("Authorization", token.as_str()), ("Content-Type", "application/octet-stream")];
-        let file = self.file("blob", content);
-        let done = self.curl("PUT", &url, &headers, None, Some(&file)).await.unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(done.status, 201, "{}", done.text());
-        digest
+        let done = self.send_body("PUT", &target, &headers, content).await;
+        if done.status == 201 { Ok(digest) } else { Err(done) }
     }
 
     async fn curl(
@@ -261,6 +294,12 @@ impl Remote {
         std::fs::write(&path, content).expect("the folder can be written");
         path
     }
+}
+
+/// A `Location` with one more parameter: it may have some already.
+pub fn with_parameter(location: &str, name: &str, value: &str) -> String {
+    let separator = if location.contains('?') { '&' } else { '?' };
+    format!("{location}{separator}{name}={value}")
 }
 
 /// The header that uses a token.

@@ -1,10 +1,13 @@
 //! The command line: one file per mode, wiring only.
 
 mod crds;
+mod fsck;
 mod operator;
 mod serve;
 mod standalone;
 
+use std::io::Write as _;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -26,25 +29,34 @@ enum Mode {
     Operator(operator::Arguments),
     /// Run a registry: for a Registry of a cluster, or from a folder of manifests
     Serve(serve::Arguments),
+    /// Check that a registry's storage is whole, and repair it
+    Fsck(fsck::Arguments),
     /// Print the custom resource definitions, or write them into a folder
     Crds(crds::Arguments),
 }
 
-/// Runs the mode that the command line names.
-pub fn run() -> anyhow::Result<()> {
+/// Runs the mode that the command line names, and says what the process ends with.
+pub fn run() -> anyhow::Result<ExitCode> {
     let mode = Arguments::parse().mode;
-    if let Mode::Crds(arguments) = &mode {
-        return crds::run(arguments);
+    match &mode {
+        Mode::Crds(arguments) => return crds::run(arguments).map(|()| ExitCode::SUCCESS),
+        Mode::Serve(arguments) if arguments.print_config_reference => {
+            write!(std::io::stdout(), "{}", landfast::config::reference())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Mode::Serve(_) | Mode::Operator(_) | Mode::Fsck(_) => {}
     }
     // Before anything makes a TLS connection: there is one provider in this binary, and it is chosen here.
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     installed.map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
-    landfast::telemetry::init_logging()?;
+    // What is in its queue is written when this goes out of scope.
+    let _logs = landfast::telemetry::Logs::init()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = match mode {
-        Mode::Operator(arguments) => runtime.block_on(operator::run(arguments)),
-        Mode::Serve(arguments) => runtime.block_on(serve::run(arguments)),
-        Mode::Crds(_) => Ok(()),
+        Mode::Operator(arguments) => runtime.block_on(operator::run(arguments)).map(|()| ExitCode::SUCCESS),
+        Mode::Serve(arguments) => runtime.block_on(serve::run(arguments)).map(|()| ExitCode::SUCCESS),
+        Mode::Fsck(arguments) => Ok(runtime.block_on(fsck::run(&arguments))),
+        Mode::Crds(_) => Ok(ExitCode::SUCCESS),
     };
     // A task that hangs in a system call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));

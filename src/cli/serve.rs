@@ -1,95 +1,83 @@
 //! `landfast serve`: storage, policy and HTTP put together.
 
-use std::net::SocketAddr;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use landfast::config::{PolicySource, ServeConfig, StorageConfig};
+use landfast::config::{PolicySource, ServeConfig, StorageConfig, TraceSettings};
 use landfast::registry::auth::{HtpasswdFile, Live};
-use landfast::registry::content::Content;
+use landfast::registry::content::{Content, UploadSweep};
 use landfast::registry::http::{self, App, CertificateFiles, HttpMetrics};
+use landfast::registry::metrics::observe;
 use landfast::registry::snapshots::{file::FileSource, kube as kube_source};
+use landfast::registry::storage::MeteredStore;
 use landfast::registry::storage::filesystem::FilesystemStore;
-use landfast::telemetry::{Metrics, serve_health};
+use landfast::telemetry::{Metrics, TraceExport, Traces, serve_health};
 use tokio_util::sync::CancellationToken;
 
 use super::standalone;
 
-/// Uploads that nobody has touched for this long are removed.
-const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 3600);
-const ABANDONED_INTERVAL: Duration = Duration::from_secs(3600);
-
 #[derive(clap::Args)]
-#[command(group = clap::ArgGroup::new("source").required(true).args(["config", "manifests", "kube"]))]
 pub struct Arguments {
     /// Configuration file
     #[arg(long, value_name = "FILE", env = "LANDFAST_CONFIG")]
-    config: Option<PathBuf>,
+    pub config: Option<PathBuf>,
     /// Folder of manifests with one Registry and its Projects, RepositoryPolicies and Members; needs no cluster
-    #[arg(long, value_name = "DIR", requires = "data")]
-    manifests: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", conflicts_with = "kube")]
+    pub manifests: Option<PathBuf>,
     /// The Registry to serve, from the cluster
-    #[arg(long, value_name = "NAMESPACE/NAME", requires = "data")]
-    kube: Option<String>,
-    /// Folder for images, and with --manifests for keys and credentials too
-    #[arg(long, value_name = "DIR", env = "LANDFAST_DATA")]
-    data: Option<PathBuf>,
-    /// Address that serves the registry
-    #[arg(long, env = "LANDFAST_LISTEN")]
-    listen: Option<SocketAddr>,
-    /// Address of /livez, /readyz and /metrics, in plain HTTP
-    #[arg(long, env = "LANDFAST_HEALTH_LISTEN")]
-    health_listen: Option<SocketAddr>,
-    /// Certificate chain in PEM, read again when it changes
-    #[arg(long, value_name = "FILE", requires = "tls_key", env = "LANDFAST_TLS_CERTIFICATE")]
-    tls_certificate: Option<PathBuf>,
-    /// Private key in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_certificate", env = "LANDFAST_TLS_KEY")]
-    tls_key: Option<PathBuf>,
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub kube: Option<String>,
+    /// Folder for images, and with --manifests for keys and credentials too [env: LANDFAST_DATA]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address that serves the registry [env: LANDFAST_LISTEN]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Address of /livez, /readyz and /metrics, in plain HTTP [env: LANDFAST_HEALTH_LISTEN]
+    #[arg(long, value_name = "ADDRESS")]
+    pub health_listen: Option<String>,
+    /// Certificate chain in PEM, read again when it changes [env: LANDFAST_TLS_CERTIFICATE]
+    #[arg(long, value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Private key in PEM [env: LANDFAST_TLS_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// Users and passwords as `htpasswd -B` writes them, read again when they change
-    #[arg(long, value_name = "FILE", env = "LANDFAST_HTPASSWD")]
-    htpasswd: Option<PathBuf>,
-}
-
-impl Arguments {
-    /// One configuration, whether it comes from a file or from flags; flags win.
-    fn into_config(self) -> anyhow::Result<ServeConfig> {
-        let Self { config, manifests, kube, data, listen, health_listen, tls_certificate, tls_key, htpasswd } = self;
-        let mut config = match (config, manifests, kube) {
-            (Some(path), _, _) => ServeConfig::from_file(&path)?,
-            (None, manifests, kube) => standalone::config(manifests, kube, data.clone(), listen)?,
-        };
-        if let Some(listen) = listen {
-            config.listen = listen;
-        }
-        if let Some(health_listen) = health_listen {
-            config.health_listen = health_listen;
-        }
-        if let (Some(certificate), Some(key)) = (tls_certificate, tls_key) {
-            config.tls = Some(landfast::config::TlsFiles { certificate, key });
-        }
-        if htpasswd.is_some() {
-            config.authentication.htpasswd = htpasswd;
-        }
-        Ok(config)
-    }
+    /// [env: LANDFAST_AUTHENTICATION_HTPASSWD]
+    #[arg(long, value_name = "FILE")]
+    pub htpasswd: Option<PathBuf>,
+    /// Any key of the configuration, such as limits.uploads=100; as often as needed
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print the configuration that file, environment and flags make together, and end
+    #[arg(long)]
+    print_config: bool,
+    /// Print what can be configured, in Markdown, and end
+    #[arg(long)]
+    pub print_config_reference: bool,
 }
 
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let config = arguments.into_config()?;
+    let config = standalone::config(&arguments)?;
+    if arguments.print_config {
+        return Ok(write!(std::io::stdout(), "{}", config.to_yaml())?);
+    }
     let shutdown = super::shutdown_on_signal()?;
     let StorageConfig::Filesystem { root } = config.storage.clone();
     let store = tokio::task::spawn_blocking(move || FilesystemStore::open(root)).await??;
-    let content = Content::new(Arc::new(store));
-    let live = Arc::new(Live::new());
     let metrics = Metrics::new();
+    let store = MeteredStore::new(Arc::new(store), "filesystem", &metrics);
+    let content = Content::with_cache(Arc::new(store), config.cache.manifest_bytes);
+    let live = Arc::new(Live::new());
 
     let tls = match &config.tls {
         Some(files) => Some(Arc::new(CertificateFiles::load(files.clone()).await?)),
         None => None,
     };
+    observe(&metrics, Arc::clone(&live), tls.clone());
     let listener = super::listen(config.listen, "registry").await?;
     let health = super::listen(config.health_listen, "health endpoints").await?;
     follow_users(&config, &live, shutdown.clone()).await?;
@@ -99,15 +87,21 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let readiness = move || observed.current().map(drop).ok_or_else(|| "the policy has not been read yet".to_owned());
     let health_shutdown = CancellationToken::new();
     tokio::spawn(serve_health(health, metrics.clone(), readiness, health_shutdown.clone()));
-    tokio::spawn(remove_abandoned_uploads(content.clone(), shutdown.clone()));
+    let abandoned_after = Duration::from_secs(config.uploads.abandoned_after_hours * 3600);
+    tokio::spawn(UploadSweep::new(content.clone(), abandoned_after, &metrics).run(shutdown.clone()));
 
     let mut app = App::new(content, live, HttpMetrics::register(&metrics));
     app.proxies = config.proxies;
+    app.limits = Arc::new(config.limits.clone());
+    let traces = start_traces(&config.telemetry.traces)?;
+    app.traces = traces.clone();
+    let (limits, http_metrics) = (Arc::clone(&app.limits), app.metrics.clone());
     let drain = Duration::from_secs(config.drain_seconds);
-    http::serve(listener, tls, http::router(app), shutdown.clone(), drain).await?;
+    http::serve(listener, tls, http::router(app), limits, http_metrics, shutdown.clone(), drain).await?;
     // An error of the server ends the rest too.
     shutdown.cancel();
     policy.await?;
+    traces.stop().await;
     health_shutdown.cancel();
     Ok(())
 }
@@ -123,6 +117,12 @@ async fn follow_users(config: &ServeConfig, live: &Arc<Live>, shutdown: Cancella
     }
     tokio::spawn(file.watch(shutdown));
     Ok(())
+}
+
+fn start_traces(settings: &TraceSettings) -> anyhow::Result<Traces> {
+    let TraceSettings { endpoint, sample_ratio, service_name } = settings;
+    let Some(endpoint) = endpoint else { return Ok(Traces::default()) };
+    Ok(Traces::start(&TraceExport { endpoint, sample_ratio: *sample_ratio, service_name })?)
 }
 
 /// Puts the policy in force, and keeps it so in the background.
@@ -155,19 +155,6 @@ async fn follow_policy(
             }
             standalone::print_help(config, &loaded);
             Ok(tokio::spawn(source.run(shutdown)))
-        }
-    }
-}
-
-async fn remove_abandoned_uploads(content: Content, shutdown: CancellationToken) {
-    loop {
-        match content.remove_abandoned_uploads(ABANDONED_AFTER, SystemTime::now()).await {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, "abandoned uploads removed"),
-            Err(error) => tracing::warn!(%error, "abandoned uploads can't be removed"),
-        }
-        if shutdown.run_until_cancelled(tokio::time::sleep(ABANDONED_INTERVAL)).await.is_none() {
-            return;
         }
     }
 }

@@ -21,8 +21,6 @@ pub struct Descriptor {
     pub size: u64,
     #[serde(default)]
     pub urls: Vec<String>,
-    #[serde(default)]
-    pub artifact_type: Option<String>,
 }
 
 impl Descriptor {
@@ -61,6 +59,8 @@ pub enum ManifestError {
     UnsupportedMediaType(String),
     #[error("manifest is not valid: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("manifest is nested more than {limit} levels deep")]
+    Depth { limit: usize },
     #[error("manifest schemaVersion must be 2; schema 1 has been retired")]
     SchemaVersion,
     #[error("manifest mediaType {inside:?} differs from the Content-Type {outside:?}")]
@@ -82,6 +82,25 @@ struct Raw {
     subject: Option<Descriptor>,
     artifact_type: Option<String>,
     annotations: Option<BTreeMap<String, String>>,
+}
+
+/// Refuses JSON whose arrays and objects are nested more than `limit` deep. Whether it is JSON is for others to say.
+pub fn check_depth(content: &[u8], limit: usize) -> Result<(), ManifestError> {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in content {
+        match (in_text, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_text = !in_text,
+            (false, b'[' | b'{') => depth += 1,
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > limit {
+            return Err(ManifestError::Depth { limit });
+        }
+    }
+    Ok(())
 }
 
 impl Manifest {
@@ -189,6 +208,17 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let content = format!(r#"{{"schemaVersion":2,"annotations":{{"a":{deep}}}}}"#);
         assert!(matches!(parse(MediaType::OCI_MANIFEST, &content), Err(ManifestError::Json(_))));
+    }
+
+    #[rstest]
+    #[case::flat(r#"{"a":1}"#, true)]
+    #[case::at_the_limit(r#"{"a":[{}]}"#, true)]
+    #[case::too_deep(r#"{"a":[{"b":[]}]}"#, false)]
+    #[case::side_by_side("[[],[],[],[[]]]", true)]
+    #[case::in_text(r#"{"a":"[[[[[{{{{\"[[[["}"#, true)]
+    #[case::after_text(r#"["\\",[[[]]]]"#, false)]
+    fn bounds_nesting(#[case] content: &str, #[case] accepted: bool) {
+        assert_eq!(check_depth(content.as_bytes(), 3).is_ok(), accepted);
     }
 
     #[test]

@@ -11,9 +11,9 @@ mod name;
 
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use error_code::ErrorCode;
-pub use manifest::{Descriptor, Manifest, ManifestError, ManifestKind};
+pub use manifest::{Descriptor, Manifest, ManifestError, ManifestKind, check_depth};
 pub use media_type::MediaType;
 pub use name::{NameError, Reference, RepositoryName, Tag};
 
-/// Largest manifest accepted, in bytes. The specification asks for at least 4 MiB (distribution-spec, "Pushing Manifests").
+/// Largest manifest accepted unless another limit is configured, in bytes. The specification asks for at least 4 MiB (distribution-spec, "Pushing Manifests").
 pub const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;

@@ -131,7 +131,7 @@ impl KeySet {
         &self.current
     }
 
-    /// The keys whose signatures count, the current one first.
+    /// The keys whose signatures count: the current one first.
     pub fn trusted(&self) -> impl Iterator<Item = &SigningKey> {
         std::iter::once(&self.current).chain(&self.previous)
     }

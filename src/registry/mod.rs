@@ -3,5 +3,7 @@
 pub mod auth;
 pub mod content;
 pub mod http;
+pub mod metrics;
+mod names;
 pub mod snapshots;
 pub mod storage;

@@ -1,9 +1,34 @@
-//! Logs, metrics and health: what both modes tell their operators.
+//! Logs, metrics, traces and health: what both modes tell their operators.
 
 mod health;
+mod line_format;
+mod lines;
 mod logging;
 mod metrics;
+mod process;
+mod request_id;
+#[cfg(feature = "otel")]
+mod traces;
+#[cfg(not(feature = "otel"))]
+#[path = "traces_off.rs"]
+mod traces;
 
 pub use health::serve_health;
-pub use logging::{LogFormat, LoggingError, init_logging};
+pub use line_format::LogFormat;
+pub use logging::{LoggingError, Logs};
 pub use metrics::Metrics;
+pub use request_id::{RequestId, RequestIdError};
+pub use traces::{RequestSpan, TraceExport, Traces, TracesError, traced};
+
+/// Work that goes on in a task of its own, but still for the current request: its lines bear the request's ID, and its
+/// spans belong to the request's.
+pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let request = RequestId::current();
+    let work = traces::carried(work);
+    async move {
+        match request {
+            Some(id) => id.scope(work).await,
+            None => work.await,
+        }
+    }
+}

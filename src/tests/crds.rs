@@ -81,6 +81,23 @@ const PVC: &str = "storage: {persistentVolumeClaim: {size: 1Gi}}";
 #[case::no_replicas("main", "{replicas: 0, storage: {emptyDir: {}}}", "")]
 #[case::two_tls("main", "{storage: {emptyDir: {}}, tls: {selfSigned: {}, disabled: {}}}", "at most one")]
 #[case::node_port("main", "{storage: {emptyDir: {}}, exposure: {service: {nodePort: 30000}}}", "nodePort needs type")]
+#[case::proxies(
+    "main",
+    "{storage: {emptyDir: {}}, exposure: {trustedProxies: [10.0.0.0/8, 'fd00::/8', '::/0', '2001:db8::1:2/128', '1:2:3:4:5:6:7:8/128']}}",
+    ""
+)]
+#[case::proxy_without_length(
+    "main",
+    "{storage: {emptyDir: {}}, exposure: {trustedProxies: [10.0.0.1]}}",
+    "10.0.0.0/8 or"
+)]
+#[case::proxy_too_long("main", "{storage: {emptyDir: {}}, exposure: {trustedProxies: [10.0.0.0/33]}}", "10.0.0.0/8 or")]
+#[case::proxy_no_address(
+    "main",
+    "{storage: {emptyDir: {}}, exposure: {trustedProxies: [10.0.0.300/8]}}",
+    "10.0.0.0/8 or"
+)]
+#[case::proxy_by_name("main", "{storage: {emptyDir: {}}, exposure: {trustedProxies: [ingress]}}", "10.0.0.0/8 or")]
 #[case::token_ttl("main", "{storage: {emptyDir: {}}, authentication: {tokenTTL: 5s}}", "between 60s and 24h")]
 #[case::key_rotation(
     "main",

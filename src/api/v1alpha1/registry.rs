@@ -188,11 +188,25 @@ pub struct EmptyDirStorage {
 
 /// How the registry is made reachable.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new(
+        "!has(self.trustedProxies) || self.trustedProxies.all(range, \
+         range.matches('^(([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])[.]){3}([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])/([0-9]|[12][0-9]|3[0-2])$') \
+         || range.matches('^(([0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}|(([0-9a-fA-F]{1,4}:){0,6}[0-9a-fA-F]{1,4})?::(([0-9a-fA-F]{1,4}:){0,6}[0-9a-fA-F]{1,4})?)/([0-9]|[1-9][0-9]|1[01][0-9]|12[0-8])$'))"
+    )
+    .message("trustedProxies takes ranges of addresses: write them as 10.0.0.0/8 or fd00::/8")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Exposure {
     /// The Service in front of the pods.
     #[serde(default)]
     pub service: ServiceExposure,
+    /// Addresses (`10.0.0.0/8`, `fd00::/8`) of the Ingress controller or other proxies in front of the Service. What they say in
+    /// `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host` about their clients is believed; nobody else's word
+    /// is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 49)))]
+    pub trusted_proxies: Vec<String>,
 }
 
 /// The Service in front of the pods.

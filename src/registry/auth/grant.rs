@@ -28,6 +28,13 @@ pub struct TokenResponse {
     refresh_token: Option<String>,
 }
 
+impl TokenResponse {
+    /// What the token is good for, as far as the policy stays as it is.
+    pub fn scope(&self) -> &str {
+        &self.scope
+    }
+}
+
 /// Makes an access token, and a refresh token if one is wanted and there is somebody whom it could stand for.
 pub fn issue(
     published: &Published,

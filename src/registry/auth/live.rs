@@ -1,8 +1,10 @@
 //! The policy in force, replaced whole while requests go on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::policy::{KeySet, Snapshot, Users};
@@ -24,14 +26,22 @@ pub struct Live {
     published: ArcSwapOption<Published>,
     /// Of the next publication too.
     users: ArcSwap<Users>,
-    /// How often something has been published.
+    /// How often a policy has been published.
     revision: watch::Sender<u64>,
+    /// In seconds since the epoch; 0 before the first policy.
+    published_at: AtomicI64,
+    problems: AtomicI64,
 }
 
 impl Default for Live {
     fn default() -> Self {
-        let (published, users) = (ArcSwapOption::empty(), ArcSwap::default());
-        Self { published, users, revision: watch::Sender::new(0) }
+        Self {
+            published: ArcSwapOption::empty(),
+            users: ArcSwap::default(),
+            revision: watch::Sender::new(0),
+            published_at: 0.into(),
+            problems: 0.into(),
+        }
     }
 }
 
@@ -51,6 +61,7 @@ impl Live {
             };
             let users = self.users.load_full();
             self.published.store(Some(Arc::new(Published { snapshot, keys, users, keys_generation })));
+            self.published_at.store(Timestamp::now().as_second(), Ordering::Relaxed);
             *revision += 1;
         });
     }
@@ -58,15 +69,35 @@ impl Live {
     /// Replaces those who have a password. Whoever is not among them any more is refused from then on, whatever token he
     /// has. It puts no policy in force where there is none.
     pub fn publish_users(&self, users: Arc<Users>) {
-        self.revision.send_modify(|revision| {
+        // Subscribers are told; the revision is the policy's.
+        self.revision.send_modify(|_| {
             self.users.store(Arc::clone(&users));
             if let Some(before) = &*self.published.load() {
                 let (snapshot, keys) = (Arc::clone(&before.snapshot), Arc::clone(&before.keys));
                 let keys_generation = before.keys_generation;
                 self.published.store(Some(Arc::new(Published { snapshot, keys, users, keys_generation })));
             }
-            *revision += 1;
         });
+    }
+
+    /// Says how many objects the newest policy leaves out, for the metrics.
+    pub fn note_problems(&self, count: usize) {
+        self.problems.store(i64::try_from(count).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// How many objects the newest policy leaves out.
+    pub fn problems(&self) -> i64 {
+        self.problems.load(Ordering::Relaxed)
+    }
+
+    /// When a policy was last published, in seconds since the epoch.
+    pub fn published_at(&self) -> Option<i64> {
+        Some(self.published_at.load(Ordering::Relaxed)).filter(|time| *time > 0)
+    }
+
+    /// How often a policy has been published.
+    pub fn revision(&self) -> u64 {
+        *self.revision.borrow()
     }
 
     /// The policy in force, if there has been one yet.
@@ -140,12 +171,13 @@ mod tests {
         let users = Arc::new(Users::parse(format!("alice:$2y$04${}", ".".repeat(53)).as_bytes()).unwrap());
         live.publish_users(Arc::clone(&users));
         assert!(live.current().is_none(), "users are no policy");
+        assert_eq!((live.revision(), live.published_at()), (0, None));
         live.publish(snapshot(), Arc::clone(&keys));
         assert_eq!(live.current().unwrap().users.len(), 1);
         live.publish_users(Arc::default());
         let current = live.current().unwrap();
         assert!(current.users.is_empty() && Arc::ptr_eq(&current.keys, &keys));
-        assert_eq!(current.keys_generation, 0);
+        assert_eq!((current.keys_generation, live.revision()), (0, 1));
     }
 
     #[test]

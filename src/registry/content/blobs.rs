@@ -1,9 +1,10 @@
 //! Blobs: content that a repository holds by a link, so that equal content is stored once.
 
+use bytes::Bytes;
 use futures::FutureExt;
 
 use super::body::Body;
-use super::{BodyStream, ByteRange, Content, ContentError, found, keys};
+use super::{BodyStream, ByteRange, Content, ContentError, absent, found, keys};
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::storage::StageId;
 
@@ -36,6 +37,14 @@ impl Content {
         }
     }
 
+    pub(super) async fn holds_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, ContentError> {
+        match self.stat_blob(repository, digest).await {
+            Ok(_) => Ok(true),
+            Err(ContentError::BlobUnknown) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     pub async fn read_blob(
         &self,
         repository: &RepositoryName,
@@ -49,6 +58,7 @@ impl Content {
             return Err(ContentError::BlobUnknown);
         }
         let object = found(object)?.ok_or(ContentError::BlobUnknown)?;
+        self.holders.note(repository, digest);
         let range = object.range;
         Ok(BlobBody { start: range.start, size: range.end - range.start, total: object.meta.size, stream: object.body })
     }
@@ -60,11 +70,11 @@ impl Content {
         to: &RepositoryName,
         digest: &Digest,
     ) -> Result<bool, ContentError> {
-        match self.stat_blob(from, digest).await {
-            Ok(_) => self.link_blob(to, digest).await.map(|()| true),
-            Err(ContentError::BlobUnknown) => Ok(false),
-            Err(error) => Err(error),
+        let holds = self.holds_blob(from, digest).await?;
+        if holds {
+            self.link_blob(to, digest).await?;
         }
+        Ok(holds)
     }
 
     /// Makes the repository let go of a blob. Its content is garbage collection's business.
@@ -87,10 +97,12 @@ impl Content {
             async move {
                 let mut body = Body::new(stream);
                 match body.small().await {
-                    Some(small) => content.store_small(&digest, small).await?,
-                    None => content.store_large(&digest, &mut body).await?,
+                    Some(small) => content.store_small(&repository, &digest, small).await,
+                    None => {
+                        content.store_large(&digest, &mut body).await?;
+                        content.link_blob(&repository, &digest).await
+                    }
                 }
-                content.link_blob(&repository, &digest).await
             }
             .boxed()
         })
@@ -98,12 +110,24 @@ impl Content {
     }
 
     pub(super) async fn link_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), ContentError> {
-        self.put_if_absent(&keys::blob_link(repository, digest), bytes::Bytes::new()).await
+        let link = absent(keys::blob_link(repository, digest), Bytes::new());
+        self.store.put_all(vec![link]).await?;
+        self.holders.note(repository, digest);
+        Ok(())
     }
 
-    pub(super) async fn store_small(&self, digest: &Digest, small: bytes::Bytes) -> Result<(), ContentError> {
+    /// Content and link at once: a link without content stands for nothing.
+    pub(super) async fn store_small(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        small: Bytes,
+    ) -> Result<(), ContentError> {
         check_digest(digest, Digest::of(digest.algorithm(), &small))?;
-        self.put_if_absent(&keys::blob(digest), small).await
+        let link = absent(keys::blob_link(repository, digest), Bytes::new());
+        self.store.put_all(vec![absent(keys::blob(digest), small), link]).await?;
+        self.holders.note(repository, digest);
+        Ok(())
     }
 
     async fn store_large(&self, digest: &Digest, body: &mut Body) -> Result<(), ContentError> {

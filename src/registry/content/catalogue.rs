@@ -1,7 +1,5 @@
 //! The catalogue: the repositories that hold a manifest.
 
-use bytes::Bytes;
-
 use super::{Content, ContentError, keys};
 use crate::oci::RepositoryName;
 
@@ -15,10 +13,6 @@ impl Content {
         let after = after.map(keys::catalogue_entry);
         let (entries, more) = self.list_objects(&keys::catalogue(), after.as_ref(), limit).await?;
         Ok((entries.iter().filter_map(keys::repository_of).collect(), more))
-    }
-
-    pub(super) async fn add_to_catalogue(&self, repository: &RepositoryName) -> Result<(), ContentError> {
-        self.put_if_absent(&keys::catalogue_entry(repository), Bytes::new()).await
     }
 
     /// The caller excludes pushes to the repository.

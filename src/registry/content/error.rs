@@ -26,8 +26,6 @@ pub enum ContentError {
     ManifestBlobUnknown(Vec<Digest>),
     #[error("the range is outside of the blob's {size} bytes")]
     RangeNotSatisfiable { size: u64 },
-    #[error("a manifest has at most {limit} bytes")]
-    TooLarge { limit: usize },
     #[error(transparent)]
     Storage(StorageError),
     /// Something other than this module wrote it, or the disk lost it.

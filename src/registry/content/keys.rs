@@ -9,7 +9,6 @@
 //!   tags/<tag>                                    JSON: digest, who pushed it and when
 //!   referrers/<algorithm>-<hex of the subject>/
 //!     <algorithm>-<hex>                           JSON: the referrer's descriptor
-//! uploads/<id>                                    JSON: the repository of an upload session; its content is staged
 //! ```
 //!
 //! Each listing that the registry offers is one prefix, already in the order in which it is offered:
@@ -24,10 +23,54 @@
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::registry::storage::{Key, Prefix};
 
-use super::UploadId;
+pub const BLOBS: &str = "blobs/";
+pub const CATALOGUE: &str = "catalogue/";
 
-const CATALOGUE: &str = "catalogue/";
-const UPLOADS: &str = "uploads/";
+/// What a key stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    Blob(Digest),
+    CatalogueEntry(RepositoryName),
+    BlobLink(RepositoryName, Digest),
+    Manifest(RepositoryName, Digest),
+    Tag(RepositoryName, Tag),
+    /// The repository, the subject, the referrer.
+    Referrer(RepositoryName, Digest, Digest),
+}
+
+impl Place {
+    /// Nothing if no object of the layout has this key.
+    pub fn of(key: &Key) -> Option<Self> {
+        let parts: Vec<&str> = key.as_str().split('/').collect();
+        let place = match parts[..] {
+            ["blobs", algorithm, _, hex] => Place::Blob(format!("{algorithm}:{hex}").parse().ok()?),
+            ["catalogue", _] => Place::CatalogueEntry(repository_of(key)?),
+            ["repositories", repository, "blobs", _] => {
+                Place::BlobLink(decode_repository(repository)?, digest_of(key)?)
+            }
+            ["repositories", repository, "manifests", _] => {
+                Place::Manifest(decode_repository(repository)?, digest_of(key)?)
+            }
+            ["repositories", repository, "tags", _] => Place::Tag(decode_repository(repository)?, tag_of(key)?),
+            ["repositories", repository, "referrers", subject, _] => {
+                Place::Referrer(decode_repository(repository)?, decode_digest(subject)?, digest_of(key)?)
+            }
+            _ => return None,
+        };
+        (place.key() == *key).then_some(place)
+    }
+
+    fn key(&self) -> Key {
+        match self {
+            Place::Blob(digest) => blob(digest),
+            Place::CatalogueEntry(repository) => catalogue_entry(repository),
+            Place::BlobLink(repository, digest) => blob_link(repository, digest),
+            Place::Manifest(repository, digest) => manifest(repository, digest),
+            Place::Tag(repository, of) => tag(repository, of),
+            Place::Referrer(repository, subject, digest) => referrer(repository, subject, digest),
+        }
+    }
+}
 
 pub fn blob(digest: &Digest) -> Key {
     let (algorithm, hex) = (digest.algorithm().name(), digest.hex());
@@ -44,13 +87,7 @@ pub fn catalogue_entry(repository: &RepositoryName) -> Key {
 
 /// The repository that a key of the catalogue is about.
 pub fn repository_of(entry: &Key) -> Option<RepositoryName> {
-    let back = |byte| match byte {
-        ',' => '-',
-        '-' => '.',
-        '.' => '/',
-        other => other,
-    };
-    entry.name().chars().map(back).collect::<String>().parse().ok()
+    decode_repository(entry.name())
 }
 
 pub fn repository(repository: &RepositoryName) -> Prefix {
@@ -96,17 +133,9 @@ pub fn referrer(repository: &RepositoryName, subject: &Digest, digest: &Digest) 
     key(below(repository, &format!("referrers/{}/{}", encode_digest(subject), encode_digest(digest))))
 }
 
-pub fn uploads() -> Prefix {
-    prefix(UPLOADS.to_owned())
-}
-
-pub fn upload(id: &UploadId) -> Key {
-    key(format!("{UPLOADS}{id}"))
-}
-
-/// The upload session that a key is about.
-pub fn upload_of(key: &Key) -> Option<UploadId> {
-    key.name().parse().ok()
+/// The digest that a key is named after.
+pub fn digest_of(key: &Key) -> Option<Digest> {
+    decode_digest(key.name())
 }
 
 fn below(repository: &RepositoryName, rest: &str) -> String {
@@ -121,6 +150,20 @@ fn encode_repository(repository: &RepositoryName) -> String {
         other => other,
     };
     repository.as_str().chars().map(before).collect()
+}
+
+fn decode_repository(name: &str) -> Option<RepositoryName> {
+    let back = |byte| match byte {
+        ',' => '-',
+        '-' => '.',
+        '.' => '/',
+        other => other,
+    };
+    name.chars().map(back).collect::<String>().parse().ok()
+}
+
+fn decode_digest(name: &str) -> Option<Digest> {
+    name.replacen('-', ":", 1).parse().ok()
 }
 
 fn encode_digest(digest: &Digest) -> String {
@@ -177,6 +220,25 @@ mod tests {
         ];
         for (key, expected) in drawn {
             assert_eq!(key.as_str(), expected);
+            assert_eq!(Place::of(&key).map(|place| place.key()), Some(key));
+        }
+    }
+
+    #[test]
+    fn other_keys_stand_for_nothing() {
+        let others = [
+            "x".to_owned(),
+            "blobs/sha256/e3/x".to_owned(),
+            format!("blobs/sha256/00/{HEX}"),
+            format!("blobs/sha256/e3/{HEX}/x"),
+            "catalogue/A".to_owned(),
+            "repositories/app/x/y".to_owned(),
+            "repositories/app/tags/Latest".to_owned(),
+            "repositories/app/tags/latest,80".to_owned(),
+            "uploads/x".to_owned(),
+        ];
+        for other in others {
+            assert_eq!(Place::of(&Key::new(other.clone()).unwrap()), None, "{other}");
         }
     }
 
@@ -210,6 +272,13 @@ mod tests {
         #[test]
         fn a_repository_is_read_back_from_its_key(a in any_name()) {
             prop_assert_eq!(repository_of(&catalogue_entry(&a)), Some(a));
+        }
+
+        #[test]
+        fn a_digest_is_read_back_from_its_key(content: Vec<u8>, long: bool) {
+            let algorithm = if long { crate::oci::Algorithm::Sha512 } else { crate::oci::Algorithm::Sha256 };
+            let digest = Digest::of(algorithm, &content);
+            prop_assert_eq!(digest_of(&manifest(&name("app"), &digest)), Some(digest));
         }
 
         #[test]

@@ -1,30 +1,33 @@
 //! Manifests: a record in the repository, bytes among the blobs.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::blobs::check_digest;
 use super::records::{ManifestRecord, Pushed, TagRecord};
 use super::referrers::ReferrerDescriptor;
-use super::{CONCURRENT_READS, Content, ContentError, keys};
-use crate::oci::{Digest, MAX_MANIFEST_BYTES, Manifest, MediaType, Reference, RepositoryName, Tag};
-use crate::registry::storage::Key;
+use super::{CONCURRENT_READS, Content, ContentError, absent, keys, record};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Reference, RepositoryName};
+use crate::registry::storage::{Condition, Key, Put};
 
 /// A manifest that is being pushed.
 #[derive(Clone, Debug)]
 pub struct NewManifest {
-    pub tag: Option<Tag>,
+    /// The tag that it gets, or the digest that it has to have.
+    pub reference: Reference,
     pub manifest: Manifest,
     /// What `manifest` was parsed from, and what is stored.
     pub bytes: Bytes,
-    /// Of `bytes`.
-    pub digest: Digest,
     /// For people to read.
     pub pusher: String,
     pub now: SystemTime,
+    /// What counts the memory for `bytes`. It is let go of once they are stored, even if the client is gone by then.
+    pub memory: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// A manifest on its way out.
@@ -35,56 +38,65 @@ pub struct StoredManifest {
     pub bytes: Bytes,
 }
 
-/// What is known of a manifest without reading it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ManifestStat {
-    pub digest: Digest,
-    pub media_type: MediaType,
-    /// In bytes.
-    pub size: u64,
-}
-
 impl Content {
-    /// Takes a manifest, and returns whether a subject was recorded, which the client has to be told.
+    /// Takes a manifest, and returns its digest.
     ///
     /// What it lists must be in the repository (distribution-spec, "Pushing Manifests"); its subject need not.
-    pub async fn put_manifest(&self, repository: &RepositoryName, new: NewManifest) -> Result<bool, ContentError> {
-        if new.bytes.len() > MAX_MANIFEST_BYTES {
-            return Err(ContentError::TooLarge { limit: MAX_MANIFEST_BYTES });
-        }
-        check_digest(&new.digest, Digest::of(new.digest.algorithm(), &new.bytes))?;
+    pub async fn put_manifest(&self, repository: &RepositoryName, new: NewManifest) -> Result<Digest, ContentError> {
         let repository = repository.clone();
         self.detached(|content| async move { content.store_manifest(&repository, new).await }.boxed()).await
     }
 
-    async fn store_manifest(&self, repository: &RepositoryName, new: NewManifest) -> Result<bool, ContentError> {
-        let NewManifest { tag, manifest, bytes, digest, pusher, now } = new;
+    async fn store_manifest(&self, repository: &RepositoryName, new: NewManifest) -> Result<Digest, ContentError> {
+        let NewManifest { reference, manifest, bytes, pusher, now, memory: _memory } = new;
+        let (tag, digest) = match reference {
+            Reference::Tag(tag) => (Some(tag), Digest::sha256(&bytes)),
+            Reference::Digest(digest) => {
+                check_digest(&digest, Digest::of(digest.algorithm(), &bytes))?;
+                (None, digest)
+            }
+        };
         let _no_deletion = self.repository_lock(repository).read().await;
         self.check_references(repository, &manifest).await?;
 
+        let references = std::iter::once(Reference::Digest(digest.clone())).chain(tag.clone().map(Reference::Tag));
+        let _change = self.hot.change(repository, references.collect());
         let size = bytes.len() as u64;
         let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
-        let pushed = Pushed::new(pusher, now);
-        // Each step refers only to what is durable already, so that a power failure leaves no reference to nothing.
-        self.put_if_absent(&keys::blob(&digest), bytes).await?;
-        let record = ManifestRecord {
-            media_type: manifest.media_type.to_string(),
-            size,
-            subject: subject.clone(),
-            pushed: pushed.clone(),
-        };
         // Listings first, then the record that makes the manifest visible: a client that finds it after a crash pushes it
-        // no second time, so nothing about it may be missing by then.
+        // no second time, so nothing about it may be missing by then. And the tag last, so that it never points to nothing.
+        let mut puts =
+            vec![absent(keys::blob(&digest), bytes), absent(keys::catalogue_entry(repository), Bytes::new())];
         if let Some(subject) = &subject {
             let descriptor = ReferrerDescriptor::new(&manifest, &digest, size);
-            self.put_record(&keys::referrer(repository, subject, &digest), &descriptor).await?;
+            puts.push(record(keys::referrer(repository, subject, &digest), &descriptor)?);
         }
-        self.add_to_catalogue(repository).await?;
-        self.put_record(&keys::manifest(repository, &digest), &record).await?;
+        self.store.put_all(puts).await?;
+        let pushed = Pushed::new(pusher, now);
+        let media_type = manifest.media_type.to_string();
+        let stored = ManifestRecord { media_type, size, subject, pushed: pushed.clone() };
+        self.store.put_all(vec![self.manifest_put(repository, &digest, stored).await?]).await?;
         if let Some(tag) = tag {
-            self.put_record(&keys::tag(repository, &tag), &TagRecord { digest, pushed }).await?;
+            let tagged = TagRecord { digest: digest.clone(), pushed };
+            let written = self.store.put_all(vec![record(keys::tag(repository, &tag), &tagged)?]).await;
+            self.note_tagged(repository, &tag, &digest);
+            written?;
         }
-        Ok(subject.is_some())
+        Ok(digest)
+    }
+
+    /// Who pushed a manifest first stays known; a second push changes nothing.
+    async fn manifest_put(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        new: ManifestRecord,
+    ) -> Result<Put, ContentError> {
+        let key = keys::manifest(repository, digest);
+        let known: Option<ManifestRecord> = self.read_record(&key).await?;
+        let is_known = known.is_some_and(|known| ManifestRecord { pushed: new.pushed.clone(), ..known } == new);
+        let put = record(key, &new)?;
+        Ok(if is_known { Put { condition: Condition::IfAbsent, ..put } } else { put })
     }
 
     /// Errors: [`ManifestUnknown`](ContentError::ManifestUnknown).
@@ -92,22 +104,20 @@ impl Content {
         &self,
         repository: &RepositoryName,
         reference: &Reference,
-    ) -> Result<StoredManifest, ContentError> {
-        let digest = self.resolve(repository, reference).await?;
-        let content = keys::blob(&digest);
-        let (stat, bytes) = tokio::try_join!(self.stat_digest(repository, &digest), self.read_small(&content))?;
-        let bytes = bytes.ok_or(ContentError::ManifestUnknown)?;
-        Ok(StoredManifest { digest, media_type: stat.media_type, bytes })
+    ) -> Result<Arc<StoredManifest>, ContentError> {
+        self.hot.get(repository, reference, self.load_manifest(repository, reference)).await
     }
 
-    /// Errors: [`ManifestUnknown`](ContentError::ManifestUnknown).
-    pub async fn stat_manifest(
+    async fn load_manifest(
         &self,
         repository: &RepositoryName,
         reference: &Reference,
-    ) -> Result<ManifestStat, ContentError> {
+    ) -> Result<StoredManifest, ContentError> {
         let digest = self.resolve(repository, reference).await?;
-        self.stat_digest(repository, &digest).await
+        let (record, content) = (keys::manifest(repository, &digest), keys::blob(&digest));
+        let (media_type, bytes) = tokio::try_join!(self.media_type(record), self.read_small(&content))?;
+        let bytes = bytes.ok_or(ContentError::ManifestUnknown)?;
+        Ok(StoredManifest { digest, media_type, bytes })
     }
 
     /// Removes a manifest with the tags that point to it. Its bytes are garbage collection's business.
@@ -117,6 +127,7 @@ impl Content {
         let (repository, digest) = (repository.clone(), digest.clone());
         self.detached(|content| {
             async move {
+                content.learn_tagged(&repository).await?;
                 let _alone = content.repository_lock(&repository).write().await;
                 let removed = content.remove_manifest(&repository, &digest).await;
                 // Also if it was gone: a power failure may have come before this.
@@ -132,8 +143,9 @@ impl Content {
     async fn remove_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), ContentError> {
         let key = keys::manifest(repository, digest);
         let record: ManifestRecord = self.read_record(&key).await?.ok_or(ContentError::ManifestUnknown)?;
+        let mut change = self.hot.change(repository, vec![Reference::Digest(digest.clone())]);
         // The record goes last, so that a deletion that was interrupted can be repeated.
-        self.remove_tags_of(repository, digest).await?;
+        self.remove_tags_of(repository, digest, &mut change).await?;
         if let Some(subject) = &record.subject {
             self.remove(&keys::referrer(repository, subject, digest)).await?;
         }
@@ -148,34 +160,41 @@ impl Content {
         }
     }
 
-    async fn stat_digest(&self, repository: &RepositoryName, digest: &Digest) -> Result<ManifestStat, ContentError> {
-        let key = keys::manifest(repository, digest);
+    async fn media_type(&self, key: Key) -> Result<MediaType, ContentError> {
         let record: ManifestRecord = self.read_record(&key).await?.ok_or(ContentError::ManifestUnknown)?;
-        let media_type = record.media_type.parse().map_err(|reason| {
+        record.media_type.parse().map_err(|reason| {
             let source = <serde_json::Error as serde::de::Error>::custom(reason);
             ContentError::Corrupt { key, source }
-        })?;
-        Ok(ManifestStat { digest: digest.clone(), media_type, size: record.size })
+        })
     }
 
     /// Checks that the repository holds every blob and every manifest that `manifest` lists.
-    async fn check_references(&self, repository: &RepositoryName, manifest: &Manifest) -> Result<(), ContentError> {
-        let blobs = manifest.blobs().map(|blob| (keys::blob_link(repository, &blob.digest), &blob.digest));
-        let children = manifest.manifests().iter();
+    pub(super) async fn check_references(
+        &self,
+        repository: &RepositoryName,
+        manifest: &Manifest,
+    ) -> Result<(), ContentError> {
         // BuildKit's cache is an index of layers: what is no manifest by its media type is a blob.
-        let children = children.map(|child| {
-            let is_blob = !child.media_type.is_empty() && !MediaType::MANIFESTS.contains(&child.media_type.as_str());
-            let key = if is_blob { keys::blob_link } else { keys::manifest };
-            (key(repository, &child.digest), &child.digest)
-        });
+        let is_blob = |child: &&Descriptor| {
+            !child.media_type.is_empty() && !MediaType::MANIFESTS.contains(&child.media_type.as_str())
+        };
+        let (layers, children): (Vec<_>, Vec<_>) = manifest.manifests().iter().partition(is_blob);
+        let blobs = manifest.blobs().chain(layers).map(|blob| (true, &blob.digest));
         let mut seen = HashSet::new();
-        let wanted: Vec<(Key, Digest)> = blobs
-            .chain(children)
-            .filter(|(key, _)| seen.insert(key.clone()))
-            .map(|(key, digest)| (key, digest.clone()))
+        let wanted: Vec<(bool, Digest)> = blobs
+            .chain(children.into_iter().map(|child| (false, &child.digest)))
+            .filter(|wanted| seen.insert(*wanted))
+            .map(|(is_blob, digest)| (is_blob, digest.clone()))
             .collect();
         let missing: Vec<Digest> = futures::stream::iter(wanted)
-            .map(|(key, digest)| async move { self.exists(&key).await.map(|exists| (!exists).then_some(digest)) })
+            .map(|(is_blob, digest)| async move {
+                let exists = if is_blob {
+                    self.holds_blob(repository, &digest).await?
+                } else {
+                    self.exists(&keys::manifest(repository, &digest)).await?
+                };
+                Ok::<_, ContentError>((!exists).then_some(digest))
+            })
             .buffered(CONCURRENT_READS)
             .try_filter_map(|missing| async move { Ok(missing) })
             .try_collect()

@@ -12,17 +12,21 @@
 //!
 //! # Assumptions
 //! - One process changes a store at a time: a deletion of a manifest excludes pushes to the same repository by a lock
-//!   in memory.
+//!   in memory, and knows the tags in question from what this process has read and written (`tags`).
 
 mod blobs;
 mod body;
 mod catalogue;
 mod error;
+mod fsck;
+mod holders;
+mod hot;
 pub mod keys;
 mod manifests;
 mod records;
 mod referrers;
 mod sessions;
+mod sweep;
 mod tags;
 mod uploads;
 
@@ -38,21 +42,32 @@ use moka::sync::Cache;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::RwLock;
-use tracing::Instrument;
 
 pub use self::blobs::{Blob, BlobBody};
 pub use self::error::ContentError;
-pub use self::manifests::{ManifestStat, NewManifest, StoredManifest};
-pub use self::referrers::ReferrerDescriptor;
+pub use self::fsck::{Finding, FsckMode, FsckObserver, FsckSummary, Problem};
+use self::holders::Holders;
+use self::hot::Hot;
+pub use self::manifests::{NewManifest, StoredManifest};
+pub use self::referrers::{ReferrerDescriptor, ReferrersPage};
 use self::sessions::Turns;
 pub use self::sessions::UploadId;
+pub use self::sweep::UploadSweep;
 use crate::oci::{Hasher, RepositoryName};
+use crate::registry::names::Names;
 pub use crate::registry::storage::{BodyStream, ByteRange};
-use crate::registry::storage::{Condition, DeleteCondition, Entry, Key, ObjectStore, Prefix, StorageError};
+use crate::registry::storage::{Condition, DeleteCondition, Entry, Key, ObjectStore, Prefix, Put, StorageError};
+use crate::telemetry::carried;
 
 /// Uploads whose hash is kept between requests. One that is forgotten is read again when it is finished.
 const MAX_HASHERS: u64 = 8192;
-const HASHER_IDLE: Duration = Duration::from_secs(60 * 60);
+/// Bytes of manifests that are kept in memory, if nothing else is said.
+const MANIFEST_CACHE: u64 = 16 * 1024 * 1024;
+/// Ended uploads that are told from those that have received nothing yet.
+const MAX_ENDED: u64 = 64 * 1024;
+const UPLOAD_IDLE: Duration = Duration::from_secs(60 * 60);
+/// What may be remembered of tags, in bytes: about a hundred thousand of them.
+const MAX_TAGGED: usize = 16 << 20;
 /// Enough that repositories seldom wait for each other.
 const REPOSITORY_LOCKS: usize = 64;
 /// Small objects that one request reads at the same time.
@@ -66,25 +81,38 @@ pub struct Content {
     store: Arc<dyn ObjectStore>,
     /// The hash of what an upload holds, and the length for which it is right.
     hashers: Cache<UploadId, (Hasher, u64)>,
+    ended: Cache<UploadId, ()>,
+    hot: Hot,
     turns: Turns,
     /// Shared by pushes of manifests to a repository, taken alone by deletions: a tag that is being pushed must not
     /// come to point to a manifest that is being deleted.
     repository_locks: Arc<[RwLock<()>; REPOSITORY_LOCKS]>,
+    /// The tags that may point to a manifest, in repositories where manifests have been deleted (`tags`).
+    tagged: Arc<Names>,
+    holders: Holders,
 }
 
 impl Content {
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
+        Self::with_cache(store, MANIFEST_CACHE)
+    }
+
+    /// With so many bytes of manifests in memory.
+    pub fn with_cache(store: Arc<dyn ObjectStore>, manifest_bytes: u64) -> Self {
         Self {
+            hot: Hot::new(manifest_bytes),
             store,
-            hashers: Cache::builder().max_capacity(MAX_HASHERS).time_to_idle(HASHER_IDLE).build(),
+            hashers: Cache::builder().max_capacity(MAX_HASHERS).time_to_idle(UPLOAD_IDLE).build(),
+            ended: Cache::builder().max_capacity(MAX_ENDED).time_to_idle(UPLOAD_IDLE).build(),
             turns: Turns::default(),
             repository_locks: Arc::new(std::array::from_fn(|_| RwLock::default())),
+            tagged: Arc::new(Names::new(MAX_TAGGED)),
+            holders: Holders::default(),
         }
     }
 
     fn repository_lock(&self, repository: &RepositoryName) -> &RwLock<()> {
-        let sum = repository.as_str().bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-        &self.repository_locks[sum % REPOSITORY_LOCKS]
+        &self.repository_locks[stripe(repository, REPOSITORY_LOCKS)]
     }
 
     /// Does `work` to its end even if the caller goes away, so that a lost connection leaves nothing behind.
@@ -92,7 +120,7 @@ impl Content {
         &self,
         work: impl FnOnce(Content) -> BoxFuture<'static, Result<T, ContentError>>,
     ) -> Result<T, ContentError> {
-        match tokio::spawn(work(self.clone()).in_current_span()).await {
+        match tokio::spawn(carried(work(self.clone()))).await {
             Ok(result) => result,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -110,27 +138,12 @@ impl Content {
 
     /// Whether any object lies below `prefix`.
     async fn holds_any(&self, prefix: &Prefix) -> Result<bool, ContentError> {
-        Ok(!self.store.list(prefix, None, 1, false).await?.entries.is_empty())
-    }
-
-    /// Writes an object whose content is given by its key.
-    async fn put_if_absent(&self, key: &Key, content: bytes::Bytes) -> Result<(), ContentError> {
-        match self.store.put(key, content, Condition::IfAbsent).await {
-            Ok(_) | Err(StorageError::PreconditionFailed(_)) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        Ok(self.store.list(prefix, None, 0, false).await?.more)
     }
 
     /// Removes an object, and says whether there was one.
     async fn remove(&self, key: &Key) -> Result<bool, ContentError> {
         found(self.store.delete(key, DeleteCondition::Always).await).map(|removed| removed.is_some())
-    }
-
-    async fn put_record(&self, key: &Key, record: &impl Serialize) -> Result<(), ContentError> {
-        let corrupt = |source| ContentError::Corrupt { key: key.clone(), source };
-        let content = serde_json::to_vec(record).map_err(corrupt)?;
-        self.store.put(key, content.into(), Condition::Always).await?;
-        Ok(())
     }
 
     async fn read_record<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, ContentError> {
@@ -164,19 +177,21 @@ impl Content {
         };
         Ok((page.entries.into_iter().filter_map(object).collect(), page.more))
     }
+}
 
-    /// All objects right below `prefix`, after `after`.
-    async fn list_all(&self, prefix: &Prefix, after: Option<&Key>) -> Result<Vec<Key>, ContentError> {
-        let mut all = Vec::new();
-        loop {
-            let (keys, more) = self.list_objects(prefix, all.last().or(after), PAGE).await?;
-            let end = keys.is_empty() || !more;
-            all.extend(keys);
-            if end {
-                return Ok(all);
-            }
-        }
-    }
+/// Which of `count` parts a repository falls into.
+fn stripe(repository: &RepositoryName, count: usize) -> usize {
+    repository.as_str().bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % count
+}
+
+/// An object whose content is given by its key.
+fn absent(key: Key, content: bytes::Bytes) -> Put {
+    Put { key, content, condition: Condition::IfAbsent }
+}
+
+fn record(key: Key, record: &impl Serialize) -> Result<Put, ContentError> {
+    let content = serde_json::to_vec(record).map_err(|source| ContentError::Corrupt { key: key.clone(), source })?;
+    Ok(Put { key, content: content.into(), condition: Condition::Always })
 }
 
 /// Turns "not found" from an error into nothing.

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::oci::{Digest, RepositoryName};
+use crate::oci::Digest;
 
 /// A manifest in a repository. Its bytes are a blob's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,10 +41,4 @@ impl Pushed {
         let pushed_at = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Self { pushed_by, pushed_at }
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct UploadRecord {
-    pub repository: RepositoryName,
 }

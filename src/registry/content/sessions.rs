@@ -1,17 +1,18 @@
-//! Upload sessions: who they belong to, how they begin and end.
+//! Upload sessions: how they begin and end.
 //!
-//! A session is a record that names its repository; its content is a staged upload of the same id. So it survives
-//! the process, and any process may go on with it.
+//! A session is an id and the staged upload under it, if there is one yet: one that has received nothing is nowhere, so
+//! that beginning one costs nothing, and any process may go on with it. That an id was made here, and for which
+//! repository, is the caller's to check: it gives out ids that can't be forged.
+//!
+//! A session that has ended is remembered for a while, so that it isn't taken for one that has received nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::records::UploadRecord;
-use super::{Content, ContentError, PAGE, found, keys};
-use crate::oci::RepositoryName;
+use super::{Content, ContentError, PAGE};
 use crate::registry::storage::StageId;
 
 /// Names an upload session. It can't be guessed.
@@ -39,12 +40,12 @@ impl FromStr for UploadId {
 }
 
 impl UploadId {
-    pub(super) fn stage(&self) -> StageId {
-        self.0
+    pub fn random() -> Self {
+        Self(StageId::random())
     }
 
-    fn from_stage(id: StageId) -> Self {
-        Self(id)
+    pub(super) fn stage(&self) -> StageId {
+        self.0
     }
 }
 
@@ -53,7 +54,7 @@ impl UploadId {
 pub(super) struct Turns(Arc<Mutex<HashSet<UploadId>>>);
 
 /// One request's right to change a session, from its first look to the session's end: without it, a second request
-/// could find the record of a session whose content has just been published, and take it for an empty one.
+/// could look for content that has just been published, and take the session for an empty one.
 pub(super) struct Turn {
     turns: Turns,
     id: UploadId,
@@ -74,80 +75,55 @@ impl Drop for Turn {
 }
 
 impl Content {
-    pub async fn start_upload(&self, repository: &RepositoryName) -> Result<UploadId, ContentError> {
-        let id = UploadId(StageId::random());
-        self.put_record(&keys::upload(&id), &UploadRecord { repository: repository.clone() }).await?;
-        Ok(id)
-    }
-
-    pub async fn cancel_upload(&self, repository: &RepositoryName, id: &UploadId) -> Result<(), ContentError> {
+    pub async fn cancel_upload(&self, id: &UploadId) -> Result<(), ContentError> {
         let _turn = self.take_turn(id)?;
-        self.check_session(repository, id).await?;
-        self.remove_session(id).await
+        self.check_open(id)?;
+        self.end_session(id).await
     }
 
-    /// Removes the sessions to which nothing has been added for `older_than`, and staged content without a session,
-    /// which a dead process left. Returns how many.
+    /// Removes the sessions to which nothing has been added for `older_than`. Returns how many.
     pub async fn remove_abandoned_uploads(&self, older_than: Duration, now: SystemTime) -> Result<usize, ContentError> {
         let Some(limit) = now.checked_sub(older_than) else { return Ok(0) };
-        let stages = self.store.stage_list().await?;
-        let mut staged: HashMap<_, _> = stages.into_iter().map(|stage| (stage.id, stage.modified)).collect();
-        let mut removed = 0;
-        let mut after = None;
+        let (mut removed, mut after) = (0, None);
         loop {
-            let (sessions, more) = self.list_objects(&keys::uploads(), after.as_ref(), PAGE).await?;
-            for session in &sessions {
-                let Some(id) = keys::upload_of(session) else { continue };
-                let Some(meta) = found(self.store.head(session).await)? else { continue };
-                let touched = staged.remove(&id.stage()).map_or(meta.modified, |staged| staged.max(meta.modified));
-                if touched < limit {
-                    removed += self.remove_unless_busy(&id).await?;
-                }
+            let stages = self.store.stage_list(after.as_ref(), PAGE).await?;
+            for stage in stages.iter().filter(|stage| stage.modified <= limit) {
+                removed += self.remove_unless_busy(&UploadId(stage.id)).await?;
             }
-            match sessions.into_iter().next_back() {
-                Some(last) if more => after = Some(last),
-                _ => break,
+            match stages.last() {
+                Some(last) if stages.len() == PAGE => after = Some(last.id),
+                _ => return Ok(removed),
             }
         }
-        for (id, _) in staged.into_iter().filter(|(_, touched)| *touched < limit) {
-            removed += self.remove_unless_busy(&UploadId::from_stage(id)).await?;
-        }
-        Ok(removed)
     }
 
     async fn remove_unless_busy(&self, id: &UploadId) -> Result<usize, ContentError> {
         let Ok(_turn) = self.take_turn(id) else { return Ok(0) };
-        match self.remove_session(id).await {
+        match self.end_session(id).await {
             Ok(()) => Ok(1),
             Err(ContentError::UploadBusy) => Ok(0),
             Err(error) => Err(error),
         }
     }
 
-    /// A session belongs to one repository: to others it is unknown.
-    pub(super) async fn check_session(&self, repository: &RepositoryName, id: &UploadId) -> Result<(), ContentError> {
-        let record: Option<UploadRecord> = self.read_record(&keys::upload(id)).await?;
-        match record {
-            Some(UploadRecord { repository: owner }) if owner == *repository => Ok(()),
-            _ => Err(ContentError::UploadUnknown),
-        }
+    pub(super) fn check_open(&self, id: &UploadId) -> Result<(), ContentError> {
+        if self.ended.contains_key(id) { Err(ContentError::UploadUnknown) } else { Ok(()) }
     }
 
     pub(super) fn take_turn(&self, id: &UploadId) -> Result<Turn, ContentError> {
         self.turns.take(id).ok_or(ContentError::UploadBusy)
     }
 
-    /// Removes a session whose outcome is decided. If that fails, it is removed later as abandoned.
+    /// Ends a session whose outcome is decided. What can't be removed of it now is removed later as abandoned.
     pub(super) async fn forget_session(&self, id: &UploadId) {
-        if let Err(error) = self.remove_session(id).await {
+        if let Err(error) = self.end_session(id).await {
             tracing::warn!(upload = %id, %error, "can't remove an upload session that has ended");
         }
     }
 
-    async fn remove_session(&self, id: &UploadId) -> Result<(), ContentError> {
-        self.discard_stage(&id.stage()).await?;
+    async fn end_session(&self, id: &UploadId) -> Result<(), ContentError> {
+        self.ended.insert(*id, ());
         self.hashers.invalidate(id);
-        self.remove(&keys::upload(id)).await?;
-        Ok(())
+        self.discard_stage(&id.stage()).await
     }
 }

@@ -1,14 +1,24 @@
 //! Tags: one object each, so that two pushes at once can't lose one.
+//!
+//! # Which tags point to a manifest
+//! A manifest takes its tags along when it is deleted, and must not read all of the repository's for that each time. So
+//! the first deletion in a repository remembers of each tag what it points to, as a name `<digest>/<tag>`, and pushes
+//! add to that when they have written, before a deletion may go on. Nothing is taken away when a tag moves or goes, so
+//! what is remembered may be too much but never too little; the deletion reads the few tags in question. An index in
+//! the store would cost each push a write more.
 
-use futures::{StreamExt, TryStreamExt};
+use std::ops::Bound;
 
+use futures::{FutureExt, StreamExt, TryStreamExt};
+
+use super::hot::Change;
 use super::records::TagRecord;
-use super::{CONCURRENT_READS, Content, ContentError, keys};
-use crate::oci::{Digest, RepositoryName, Tag};
-use crate::registry::storage::Key;
+use super::{CONCURRENT_READS, Content, ContentError, PAGE, keys};
+use crate::oci::{Digest, Reference, RepositoryName, Tag};
+use crate::registry::names::Reading;
 
 impl Content {
-    /// At most `limit` tags behind `after`, all without a limit, and whether there are more.
+    /// At most `limit` tags behind `after`, and whether there are more.
     ///
     /// They are in "case-insensitive alphanumeric order" (distribution-spec, "Listing Tags"); those that differ by
     /// case only are in an order that stays the same.
@@ -18,28 +28,31 @@ impl Content {
         &self,
         repository: &RepositoryName,
         after: Option<&Tag>,
-        limit: Option<usize>,
+        limit: usize,
     ) -> Result<(Vec<Tag>, bool), ContentError> {
-        let prefix = keys::tags(repository);
         let after = after.map(|tag| keys::tag(repository, tag));
-        let (listed, more) = match limit {
-            None => (self.list_all(&prefix, after.as_ref()).await?, false),
-            // Without a last tag there is nothing to go on from.
-            Some(0) => (Vec::new(), false),
-            Some(limit) => self.list_objects(&prefix, after.as_ref(), limit).await?,
-        };
-        if listed.is_empty() && !self.holds_any(&keys::repository(repository)).await? {
+        let (listed, more) = self.list_objects(&keys::tags(repository), after.as_ref(), limit).await?;
+        if listed.is_empty() && !more && !self.holds_any(&keys::repository(repository)).await? {
             return Err(ContentError::RepositoryUnknown);
         }
-        Ok((listed.iter().filter_map(keys::tag_of).collect(), more))
+        // Without a last tag there is nothing to go on from.
+        Ok((listed.iter().filter_map(keys::tag_of).collect(), more && limit > 0))
     }
 
     /// Errors: [`ManifestUnknown`](ContentError::ManifestUnknown) if there is no such tag.
     pub async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<(), ContentError> {
-        match self.remove(&keys::tag(repository, tag)).await? {
-            true => Ok(()),
-            false => Err(ContentError::ManifestUnknown),
-        }
+        let (repository, tag) = (repository.clone(), tag.clone());
+        self.detached(|content| {
+            async move {
+                let _change = content.hot.change(&repository, vec![Reference::Tag(tag.clone())]);
+                match content.remove(&keys::tag(&repository, &tag)).await? {
+                    true => Ok(()),
+                    false => Err(ContentError::ManifestUnknown),
+                }
+            }
+            .boxed()
+        })
+        .await
     }
 
     pub(super) async fn tagged_digest(
@@ -51,20 +64,104 @@ impl Content {
         Ok(record.map(|record| record.digest))
     }
 
+    /// To be called after a tag was written, or may have been. The caller excludes deletions of manifests of the
+    /// repository until then.
+    pub(super) fn note_tagged(&self, repository: &RepositoryName, tag: &Tag, digest: &Digest) {
+        self.tagged.change(repository.as_str(), &tagged(digest, tag), true);
+    }
+
+    /// Reads the repository's tags, unless it is known what they point to. Pushes go on meanwhile.
+    pub(super) async fn learn_tagged(&self, repository: &RepositoryName) -> Result<(), ContentError> {
+        if let Some(mut reading) = self.tagged.begin(repository.as_str())
+            && self.read_tagged(repository, &mut reading).await?
+        {
+            reading.finish();
+        }
+        Ok(())
+    }
+
+    /// False if there are too many tags to remember them.
+    async fn read_tagged(&self, repository: &RepositoryName, reading: &mut Reading<'_>) -> Result<bool, ContentError> {
+        let mut after = None;
+        loop {
+            let (tags, more) = self.list_tags_of_any(repository, after.as_ref()).await?;
+            let read = |tag: Tag| async move {
+                let digest = self.tagged_digest(repository, &tag).await?;
+                Ok::<_, ContentError>((digest, tag))
+            };
+            let mut read = futures::stream::iter(tags.clone()).map(read).buffer_unordered(CONCURRENT_READS);
+            while let Some((digest, tag)) = read.try_next().await? {
+                if digest.is_some_and(|digest| !reading.add(&tagged(&digest, &tag))) {
+                    return Ok(false);
+                }
+            }
+            match tags.into_iter().next_back() {
+                Some(last) if more => after = Some(last),
+                _ => return Ok(true),
+            }
+        }
+    }
+
     /// The caller excludes pushes to the repository.
     pub(super) async fn remove_tags_of(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
+        change: &mut Change,
     ) -> Result<(), ContentError> {
-        let tags = self.list_all(&keys::tags(repository), None).await?;
-        let remove = |tag: Key| async move {
-            let record: Option<TagRecord> = self.read_record(&tag).await?;
-            if record.is_some_and(|record| record.digest == *digest) {
-                self.remove(&tag).await?;
+        let start = format!("{digest}/");
+        let known = self.tagged.with(repository.as_str(), |names| {
+            let of_digest = names
+                .range::<str, _>((Bound::Included(&*start), Bound::Unbounded))
+                .map_while(|name| name.strip_prefix(&*start));
+            of_digest.filter_map(|tag| tag.parse().ok()).collect::<Vec<Tag>>()
+        });
+        if let Some(tags) = known {
+            self.remove_those_of(repository, digest, &tags, change).await?;
+            tags.iter().for_each(|tag| self.tagged.change(repository.as_str(), &tagged(digest, tag), false));
+            return Ok(());
+        }
+        let mut after = None;
+        loop {
+            let (tags, more) = self.list_tags_of_any(repository, after.as_ref()).await?;
+            self.remove_those_of(repository, digest, &tags, change).await?;
+            match tags.into_iter().next_back() {
+                Some(last) if more => after = Some(last),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Removes those of `tags` that point to `digest`.
+    async fn remove_those_of(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        tags: &[Tag],
+        change: &mut Change,
+    ) -> Result<(), ContentError> {
+        tags.iter().for_each(|tag| change.also(Reference::Tag(tag.clone())));
+        let remove = |tag: Tag| async move {
+            if self.tagged_digest(repository, &tag).await?.as_ref() == Some(digest) {
+                self.remove(&keys::tag(repository, &tag)).await?;
             }
             Ok(())
         };
-        futures::stream::iter(tags).map(remove).buffer_unordered(CONCURRENT_READS).try_collect().await
+        futures::stream::iter(tags.to_vec()).map(remove).buffer_unordered(CONCURRENT_READS).try_collect().await
     }
+
+    /// A page of tags, none if there is no such repository.
+    async fn list_tags_of_any(
+        &self,
+        repository: &RepositoryName,
+        after: Option<&Tag>,
+    ) -> Result<(Vec<Tag>, bool), ContentError> {
+        let after = after.map(|tag| keys::tag(repository, tag));
+        let (listed, more) = self.list_objects(&keys::tags(repository), after.as_ref(), PAGE).await?;
+        Ok((listed.iter().filter_map(keys::tag_of).collect(), more))
+    }
+}
+
+fn tagged(digest: &Digest, tag: &Tag) -> String {
+    format!("{digest}/{tag}")
 }

@@ -1,8 +1,8 @@
 //! Uploads: a blob that arrives over several requests (distribution-spec, "Pushing a blob in chunks").
 //!
 //! # Flow
-//! `start_upload` begins a session (`sessions`); the first `append_upload` creates a staged upload of the same id;
-//! `finish_upload` checks the digest, publishes, links and forgets the session. A session that ends with its first
+//! A session begins with an id (`sessions`); the first `append_upload` creates a staged upload of the same id;
+//! `finish_upload` checks the digest, publishes, links and ends the session. A session that ends with its first
 //! request, as most do, never has a staged upload if the content is small.
 //!
 //! # Guarantees
@@ -26,8 +26,8 @@ struct Filled {
 
 impl Content {
     /// How many bytes have arrived: where the next request has to go on.
-    pub async fn upload_status(&self, repository: &RepositoryName, id: &UploadId) -> Result<u64, ContentError> {
-        self.check_session(repository, id).await?;
+    pub async fn upload_status(&self, id: &UploadId) -> Result<u64, ContentError> {
+        self.check_open(id)?;
         Ok(self.staged_len(id).await?.unwrap_or(0))
     }
 
@@ -35,18 +35,12 @@ impl Content {
     ///
     /// Errors: [`OffsetMismatch`](ContentError::OffsetMismatch), after which nothing has changed;
     /// [`Body`](ContentError::Body), after which what had arrived is there.
-    pub async fn append_upload(
-        &self,
-        repository: &RepositoryName,
-        id: &UploadId,
-        at: Option<u64>,
-        stream: BodyStream,
-    ) -> Result<u64, ContentError> {
-        let (repository, id) = (repository.clone(), *id);
+    pub async fn append_upload(&self, id: &UploadId, at: Option<u64>, stream: BodyStream) -> Result<u64, ContentError> {
+        let id = *id;
         self.detached(move |content| {
             async move {
                 let _turn = content.take_turn(&id)?;
-                content.check_session(&repository, &id).await?;
+                content.check_open(&id)?;
                 let offset = content.staged_len(&id).await?;
                 check_offset(at, offset)?;
                 let filled = content.fill(&id, offset, &mut Body::new(stream), Algorithm::Sha256).await;
@@ -67,6 +61,8 @@ impl Content {
 
     /// Appends a body, which may be empty, and makes the whole a blob of the repository.
     ///
+    /// A session that has ended already succeeds again if the repository holds the blob.
+    ///
     /// Errors: those of [`append_upload`](Content::append_upload);
     /// [`DigestMismatch`](ContentError::DigestMismatch), after which the session is gone.
     pub async fn finish_upload(
@@ -81,11 +77,21 @@ impl Content {
         self.detached(move |content| {
             async move {
                 let _turn = content.take_turn(&id)?;
-                content.check_session(&repository, &id).await?;
+                if content.check_open(&id).is_err() {
+                    // Perhaps the client didn't get the answer to its first try.
+                    return content
+                        .stat_blob(&repository, &digest)
+                        .await
+                        .map(drop)
+                        .map_err(|_| ContentError::UploadUnknown);
+                }
                 let offset = content.staged_len(&id).await?;
                 check_offset(at, offset)?;
-                match content.complete(&id, offset, Body::new(stream), &digest).await {
-                    Ok(()) => tokio::join!(content.link_blob(&repository, &digest), content.forget_session(&id)).0,
+                match content.complete(&repository, &id, offset, Body::new(stream), &digest).await {
+                    Ok(()) => {
+                        content.forget_session(&id).await;
+                        Ok(())
+                    }
                     // Without room the content can't be completed, and what is there of it takes room from others.
                     Err(
                         error @ (ContentError::DigestMismatch { .. } | ContentError::Storage(StorageError::OutOfSpace)),
@@ -108,6 +114,7 @@ impl Content {
 
     async fn complete(
         &self,
+        repository: &RepositoryName,
         id: &UploadId,
         offset: Option<u64>,
         mut body: Body,
@@ -116,12 +123,15 @@ impl Content {
         if offset.is_none()
             && let Some(small) = body.small().await
         {
-            return self.store_small(digest, small).await;
+            // The session may have ended in a process that died before it could answer.
+            let is_repeated = small.is_empty() && self.holds_blob(repository, digest).await?;
+            return if is_repeated { Ok(()) } else { self.store_small(repository, digest, small).await };
         }
         let Filled { writer, hasher } = self.fill(id, offset, &mut body, digest.algorithm()).await?;
         let actual = self.digest_of_stage(&id.stage(), digest.algorithm(), hasher).await?;
         check_digest(digest, actual)?;
-        writer.publish(&keys::blob(digest)).await.map_err(stage_error)
+        writer.publish(&keys::blob(digest)).await.map_err(stage_error)?;
+        self.link_blob(repository, digest).await
     }
 
     /// Appends `body` at the end. What arrives of a body that breaks off is kept.

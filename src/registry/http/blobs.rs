@@ -5,6 +5,7 @@ use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, 
 use http::response::Builder;
 use http::{HeaderMap, Response, StatusCode};
 
+use super::audit::Event;
 use super::dispatch::Permitted;
 use super::error::RequestError;
 use super::range::RequestedRange;
@@ -61,8 +62,7 @@ pub async fn delete(
     digest: &Digest,
 ) -> Result<Response<Body>, RequestError> {
     permitted.shared.app.content.delete_blob(repository, digest).await?;
-    let identity = permitted.caller.identity();
-    tracing::info!(target: "audit", event = "delete-blob", %identity, %repository, %digest);
+    permitted.audit(Event::DeleteBlob { repository, digest });
     Ok(Response::builder().status(StatusCode::ACCEPTED).body(Body::empty())?)
 }
 

@@ -12,8 +12,8 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep};
 
-/// How long a client may send nothing in the middle of a body.
-const IDLE: Duration = Duration::from_secs(60);
+use crate::config::Limits;
+
 /// How much of a body that nobody wants is read, and for how long.
 const DISCARDED: usize = 8 * 1024 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(5);
@@ -27,7 +27,10 @@ pub struct RequestBody {
     received: Arc<AtomicU64>,
     /// Bytes that are still to come, where the request has said so.
     missing: Option<u64>,
+    /// Bytes that may still come.
+    room: u64,
     idle: Duration,
+    pace: Pace,
     waiting_since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     ended: bool,
@@ -36,15 +39,17 @@ pub struct RequestBody {
 }
 
 impl RequestBody {
-    /// `received` counts the bytes.
-    pub fn new(body: Body, received: Arc<AtomicU64>) -> Self {
+    /// `received` counts the bytes. The client is given up as the limits say.
+    pub fn new(body: Body, received: Arc<AtomicU64>, limits: &Limits) -> Self {
         let ended = http_body::Body::is_end_stream(&body);
         let stream = body.into_data_stream();
         Self {
             stream,
             received,
             missing: None,
-            idle: IDLE,
+            room: u64::MAX,
+            idle: limits.idle(),
+            pace: Pace::new(limits),
             waiting_since: None,
             timer: None,
             ended,
@@ -64,6 +69,17 @@ impl RequestBody {
         self
     }
 
+    /// Makes a body with more bytes than this an error, of the kind [`io::ErrorKind::FileTooLarge`].
+    pub fn at_most(mut self, room: u64) -> Self {
+        self.room = room;
+        self
+    }
+
+    /// Whether it is known that nothing comes.
+    pub fn is_empty(&self) -> bool {
+        self.ended
+    }
+
     /// The whole body, or `None` if it has more than `limit` bytes.
     pub async fn read_all(&mut self, limit: usize) -> io::Result<Option<Bytes>> {
         let mut whole = BytesMut::new();
@@ -81,6 +97,7 @@ impl RequestBody {
     fn account(&mut self, piece: &Bytes) -> io::Result<()> {
         let length = piece.len() as u64;
         self.received.fetch_add(length, Ordering::Relaxed);
+        self.room = self.room.checked_sub(length).ok_or(io::ErrorKind::FileTooLarge)?;
         if let Some(missing) = &mut self.missing {
             *missing = missing.checked_sub(length).ok_or_else(wrong_length)?;
         }
@@ -102,6 +119,33 @@ impl RequestBody {
     }
 }
 
+/// How fast a client sends while it is waited for.
+struct Pace {
+    /// Bytes per second.
+    minimum: u64,
+    window: Duration,
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(limits: &Limits) -> Self {
+        Self { minimum: limits.minimum_bytes_per_second, window: limits.idle(), waited: Duration::ZERO, bytes: 0 }
+    }
+
+    /// Takes note of a piece that has been waited for, and judges at the end of each window.
+    fn is_too_slow(&mut self, waited: Duration, length: usize) -> bool {
+        self.waited += waited;
+        self.bytes += length as u64;
+        if self.waited < self.window {
+            return false;
+        }
+        let too_slow = (self.bytes as f64) < self.minimum as f64 * self.waited.as_secs_f64();
+        (self.waited, self.bytes) = (Duration::ZERO, 0);
+        too_slow
+    }
+}
+
 fn wrong_length() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the body is not as long as Content-Range says")
 }
@@ -113,7 +157,11 @@ impl Stream for RequestBody {
         self.awaits_continue = false;
         match self.stream.poll_next_unpin(context) {
             Poll::Ready(item) => {
-                self.waiting_since = None;
+                if let (Some(since), Some(Ok(piece))) = (self.waiting_since.take(), &item)
+                    && self.pace.is_too_slow(since.elapsed(), piece.len())
+                {
+                    return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
+                }
                 self.ended = !matches!(item, Some(Ok(_)));
                 Poll::Ready(match item {
                     Some(Ok(piece)) => Some(self.account(&piece).map(|()| piece)),
@@ -157,7 +205,7 @@ mod tests {
 
     fn body(pieces: &[&'static str]) -> RequestBody {
         let pieces: Vec<io::Result<&'static str>> = pieces.iter().map(|piece| Ok(*piece)).collect();
-        RequestBody::new(Body::from_stream(futures::stream::iter(pieces)), Arc::default())
+        RequestBody::new(Body::from_stream(futures::stream::iter(pieces)), Arc::default(), &Limits::default())
     }
 
     #[tokio::test]
@@ -177,9 +225,32 @@ mod tests {
     #[tokio::test]
     async fn a_silent_client_is_given_up() {
         let silence = Body::from_stream(futures::stream::pending::<io::Result<Bytes>>());
-        let mut silent = RequestBody::new(silence, Arc::default());
+        let mut silent = RequestBody::new(silence, Arc::default(), &Limits::default());
         silent.idle = Duration::from_millis(10);
         let error = silent.next().await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn more_than_there_is_room_for_is_an_error() {
+        assert!(body(&["ab", "c"]).at_most(3).read_all(9).await.is_ok());
+        let error = body(&["ab", "c"]).at_most(2).read_all(9).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn pace_is_judged_over_a_window_of_waiting() {
+        let limits = Limits { idle_seconds: 10, minimum_bytes_per_second: 100, ..Limits::default() };
+        let second = Duration::from_secs(1);
+        let judged = |bytes: usize, limits: &Limits| {
+            let mut pace = Pace::new(limits);
+            (0..30).position(|_| pace.is_too_slow(second, bytes))
+        };
+        assert_eq!(judged(1, &limits), Some(9), "not before the window is over");
+        assert_eq!(judged(100, &limits), None);
+        assert_eq!(judged(1, &Limits { minimum_bytes_per_second: 0, ..limits.clone() }), None);
+        let mut late = Pace::new(&limits);
+        assert!((0..15).all(|_| !late.is_too_slow(second, 1000)), "each window for itself");
+        assert!((0..15).any(|_| late.is_too_slow(second, 1)));
     }
 }

@@ -56,9 +56,12 @@ async fn walk(permitted: &Permitted<'_>, n: usize, mut after: Option<RepositoryN
         return Ok(Page { names, next: None });
     }
     let mut seen = 0;
+    // Most callers may see most of it: as many as are wanted are likely to be enough.
+    let mut size = n.saturating_add(1).min(PAGE);
     while seen < MAX_WORK {
-        let (listed, more) = permitted.shared.app.content.list_repositories(after.as_ref(), PAGE).await?;
+        let (listed, more) = permitted.shared.app.content.list_repositories(after.as_ref(), size).await?;
         seen += listed.len();
+        size = PAGE;
         after = listed.last().cloned().or(after);
         for name in listed.into_iter().filter(|name| may_view(permitted, name)) {
             if names.len() == n {

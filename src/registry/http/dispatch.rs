@@ -1,10 +1,9 @@
 //! The steps that each request goes through: parse, authenticate, authorize, handle, answer, record.
 
-use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use futures::FutureExt;
@@ -13,29 +12,33 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
 use k8s_openapi::jiff::Timestamp;
-use tokio::sync::Semaphore;
-use uuid::Uuid;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
+use super::audit::{AuditContext, Event};
 use super::body::RequestBody;
 use super::error::{ErrorContext, RequestError};
 use super::metrics::method_label;
 use super::origin::{Arrival, Origin};
-use super::record::{Record, RecordedBody};
+use super::record::{AccessLine, Record, RecordedBody, Seen};
 use super::{App, Route, blobs, catalog, manifests, referrers, tags, tokens, uploads};
 use crate::oci::RepositoryName;
 use crate::policy::{Action, Operation};
 use crate::registry::auth::{Attempt, AuthError, Authenticator, Caller, Credentials, Published, challenge};
+use crate::telemetry::{RequestId, RequestSpan, traced};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Memory that manifests may take while they are being received, in KiB. Who needs more waits.
-pub(super) const MANIFEST_BUDGET_KIB: u32 = 128 * 1024;
+/// How long a request waits for memory, at most. A client that is told to come back does so.
+const MEMORY_WAIT: Duration = Duration::from_secs(5);
 
 /// What all requests share.
 pub(super) struct Shared {
     pub app: App,
     pub authenticator: Authenticator,
-    pub manifest_budget: Semaphore,
+    /// Memory for manifests that are being received and stored, in KiB.
+    manifest_memory: Arc<Semaphore>,
+    /// Blobs that may be received beside those that are.
+    uploads: Semaphore,
 }
 
 /// A request that may be done: what handlers work with.
@@ -45,29 +48,39 @@ pub(super) struct Permitted<'a> {
     pub caller: &'a Caller,
     pub headers: &'a HeaderMap,
     /// Among others the client's address.
-    pub arrival: Arrival<'a>,
+    pub audit: AuditContext<'a>,
+    pub seen: &'a Seen,
     pub now: Timestamp,
 }
 
 impl Permitted<'_> {
     /// For credentials in the body.
     pub fn attempt(&self) -> Attempt<'_> {
-        Attempt { published: self.published, client: self.arrival.client, now: self.now }
+        Attempt { published: self.published, client: self.audit.remote, now: self.now }
     }
 
-    /// Whether the caller may pull from the repository that a blob is to be mounted from.
+    /// Records what the caller has done.
+    pub fn audit(&self, event: Event<'_>) {
+        self.audit.done(self.caller.identity(), event);
+    }
+
+    /// Whether the caller may pull from the repository that a blob is to be mounted from. His token need not name what
+    /// anybody may pull from.
     pub fn may_pull(&self, repository: &RepositoryName) -> bool {
         let operation = Operation { action: Action::Pull, repository: repository.clone() };
-        self.caller.permit(self.published, &operation, self.now).is_ok()
+        let by = |caller: &Caller| caller.permit(self.published, &operation, self.now).is_ok();
+        by(self.caller) || by(&Caller::Anonymous)
     }
 }
 
 /// The registry as a service: everything under `/v2/`, and `/token`.
 pub fn router(app: App) -> axum::Router {
+    let limits = Arc::clone(&app.limits);
     let shared = Arc::new(Shared {
         app,
         authenticator: Authenticator::default(),
-        manifest_budget: Semaphore::new(MANIFEST_BUDGET_KIB as usize),
+        manifest_memory: Arc::new(Semaphore::new(kibibytes(limits.manifest_memory_bytes) as usize)),
+        uploads: Semaphore::new(limits.uploads),
     });
     axum::Router::new().fallback(move |request: Request<Body>| answer(Arc::clone(&shared), request))
 }
@@ -79,20 +92,33 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
     let received = Arc::new(AtomicU64::new(0));
     let awaits_continue =
         parts.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let body = RequestBody::new(body, Arc::clone(&received)).awaiting_continue(awaits_continue);
+    let body = RequestBody::new(body, Arc::clone(&received), &shared.app.limits).awaiting_continue(awaits_continue);
     let route = Route::parse(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default());
     let route_name = route.as_ref().map_or("none", Route::name);
-    let request_id = Uuid::new_v4();
     let arrival = Arrival::of(&parts, &shared.app.proxies);
+    let request_id = request_id(&parts.headers, &arrival);
+    let audit = AuditContext { method: &parts.method, remote: arrival.client, request_id };
     let origin = Origin::of(&arrival);
     let scope = route.as_ref().ok().and_then(required_scope);
 
-    let mut identity = None;
+    let span = shared.app.traces.request(&parts.headers);
+    if let Some(span) = &span {
+        span.set("landfast.request_id", request_id.to_string());
+        if let Some(repository) = route.as_ref().ok().and_then(|route| route.target().repository) {
+            span.set("landfast.repository", repository.to_string());
+        }
+    }
+    let seen = Seen::default();
+    let permitting = Permitting { shared: &shared, parts: &parts, audit, seen: &seen };
+    let handled = request_id.scope(RequestSpan::around(span.as_ref(), handle(permitting, route, body)));
     // A panic becomes a response: the other requests on this connection go on.
-    let handled = AssertUnwindSafe(handle(&shared, route, &parts, arrival, body, &mut identity)).catch_unwind().await;
+    let handled = AssertUnwindSafe(handled).catch_unwind().await;
     let mut response = handled.unwrap_or(Err(RequestError::Panic)).unwrap_or_else(|error| {
         let is_token_endpoint = route_name == "token";
-        audit_refusal(&error, request_id, identity.as_deref(), &parts, arrival.client);
+        audit.refused(&error, seen.identity.get().map(String::as_str), seen.user.get().map(String::as_str), &parts);
+        if let RequestError::Auth(error) = &error {
+            shared.app.metrics.refused(error);
+        }
         let scope = scope.as_deref();
         error.into_response(&ErrorContext { request_id, origin: origin.as_ref(), scope, is_token_endpoint })
     });
@@ -103,9 +129,12 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
         request_id,
         route: route_name,
         method: method_label(&parts.method),
-        path: parts.uri.path().to_owned(),
-        remote: arrival.client,
-        identity: identity.unwrap_or_else(|| "-".to_owned()),
+        access: AccessLine::wanted().then(|| AccessLine {
+            path: parts.uri.path().to_owned(),
+            remote: arrival.client,
+            identity: seen.identity.into_inner().unwrap_or_else(|| "-".to_owned()),
+        }),
+        span,
         status: response.status().as_u16(),
         started,
         received,
@@ -114,18 +143,25 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
     finish(response, &parts.method, record)
 }
 
-/// Everything up to the answer. `identity` is set as soon as it is known, for the logs.
+/// A request on its way to be permitted.
+#[derive(Clone, Copy)]
+struct Permitting<'a> {
+    shared: &'a Shared,
+    parts: &'a Parts,
+    audit: AuditContext<'a>,
+    seen: &'a Seen,
+}
+
+/// Everything up to the answer.
 async fn handle(
-    shared: &Shared,
+    permitting: Permitting<'_>,
     route: Result<Route, super::route::RouteError>,
-    parts: &Parts,
-    arrival: Arrival<'_>,
     body: RequestBody,
-    identity: &mut Option<String>,
 ) -> Result<Response<Body>, RequestError> {
-    let Prepared { route, published, caller, now } = prepare(shared, route, parts, arrival, identity).await?;
-    let permitted = Permitted { shared, published: &published, caller: &caller, headers: &parts.headers, arrival, now };
-    run(&permitted, route, body).await
+    let Prepared { route, published, caller, now } = prepare(permitting, route).await?;
+    let Permitting { shared, parts, audit, seen } = permitting;
+    let (published, caller, headers) = (&published, &caller, &parts.headers);
+    run(&Permitted { shared, published, caller, headers, audit, seen, now }, route, body).await
 }
 
 /// A request that has been parsed, authenticated and authorized.
@@ -137,12 +173,10 @@ struct Prepared {
 }
 
 async fn prepare(
-    shared: &Shared,
+    permitting: Permitting<'_>,
     route: Result<Route, super::route::RouteError>,
-    parts: &Parts,
-    arrival: Arrival<'_>,
-    identity: &mut Option<String>,
 ) -> Result<Prepared, RequestError> {
+    let Permitting { shared, parts, audit, seen } = permitting;
     let route = route?;
     let published = shared.app.live.current().ok_or(RequestError::NoPolicy)?;
     let now = (shared.app.clock)();
@@ -155,14 +189,24 @@ async fn prepare(
         (Route::Base | Route::Catalog { .. }, Credentials::None) => return Err(AuthError::Required.into()),
         _ => {}
     }
-    let attempt = Attempt { published: &published, client: arrival.client, now };
-    let caller = shared.authenticator.authenticate(&credentials, attempt).await?;
-    *identity = Some(caller.identity().to_string());
-    match (&route, route.operation()) {
-        (_, Some(operation)) => caller.permit(&published, &operation, now)?,
-        (Route::Catalog { .. }, None) => caller.permit_catalog(&published, now)?,
-        (_, None) => caller.check_valid(&published, now)?,
+    if let Credentials::Basic { username, .. } = &credentials {
+        seen.user(username);
     }
+    let attempt = Attempt { published: &published, client: audit.remote, now };
+    let caller = traced("authenticate", "", shared.authenticator.authenticate(&credentials, attempt)).await?;
+    let permitted = match (&route, route.operation()) {
+        (_, Some(operation)) if operation.repository.as_str().len() > shared.app.limits.name_bytes => {
+            return Err(RequestError::NameTooLong { limit: shared.app.limits.name_bytes });
+        }
+        (_, Some(operation)) => caller.permit(&published, &operation, now),
+        (Route::Catalog { .. }, None) => caller.permit_catalog(&published, now),
+        (_, None) => caller.check_valid(&published, now),
+    };
+    // Written out only for those who read it.
+    if permitted.is_err() || AccessLine::wanted() {
+        seen.identity(caller.identity());
+    }
+    permitted?;
     Ok(Prepared { route, published, caller, now })
 }
 
@@ -189,8 +233,8 @@ async fn run(permitted: &Permitted<'_>, route: Route, body: RequestBody) -> Resu
             uploads::finish(permitted, &repository, &id, &digest, body).await
         }
         Route::UploadCancel { repository, id } => uploads::cancel(permitted, &repository, &id).await,
-        Route::Referrers { repository, digest, artifact_type } => {
-            referrers::list(permitted, &repository, &digest, artifact_type.as_deref()).await
+        Route::Referrers { repository, digest, query } => {
+            referrers::list(permitted, &repository, &digest, &query).await
         }
         Route::TokenGet(request) => tokens::get(permitted, &request),
         Route::TokenPost => tokens::post(permitted, body).await,
@@ -206,29 +250,17 @@ fn required_scope(route: &Route) -> Option<String> {
     }
 }
 
-/// Bad credentials and forbidden operations are what an auditor looks for. That a client is asked to log in is not.
-fn audit_refusal(error: &RequestError, request_id: Uuid, identity: Option<&str>, parts: &Parts, remote: IpAddr) {
-    if let RequestError::Auth(error) = error
-        && !matches!(error, AuthError::Required | AuthError::InsufficientScope)
-    {
-        tracing::info!(
-            target: "audit",
-            event = "denied",
-            identity = identity.unwrap_or("-"),
-            method = %parts.method,
-            path = parts.uri.path(),
-            reason = %error,
-            %remote,
-            %request_id,
-        );
-    }
+/// A trusted proxy's, if it has one that can be logged, else one of our own.
+fn request_id(headers: &HeaderMap, arrival: &Arrival<'_>) -> RequestId {
+    let given = headers.get(REQUEST_ID).filter(|_| arrival.by_trusted_proxy);
+    given.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or_else(RequestId::random)
 }
 
-fn add_common_headers(headers: &mut HeaderMap, request_id: Uuid) {
+fn add_common_headers(headers: &mut HeaderMap, request_id: RequestId) {
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     // Content is whatever somebody has pushed: a browser must not guess that it is a page.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Ok(value) = HeaderValue::from_str(request_id.hyphenated().encode_lower(&mut Uuid::encode_buffer())) {
+    if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
         headers.insert(REQUEST_ID, value);
     }
 }
@@ -251,8 +283,24 @@ fn finish(mut response: Response<Body>, method: &Method, record: Record) -> Resp
 }
 
 impl Shared {
-    /// How much of the budget a manifest of this length needs, in KiB.
-    pub(super) fn manifest_permits(length: usize) -> u32 {
-        u32::try_from(length.div_ceil(1024)).unwrap_or(MANIFEST_BUDGET_KIB).clamp(1, MANIFEST_BUDGET_KIB)
+    /// Memory for a manifest of this length, once there is some. It is given back by what is returned.
+    pub(super) async fn manifest_memory(&self, length: usize) -> Result<OwnedSemaphorePermit, RequestError> {
+        let permits = Arc::clone(&self.manifest_memory).acquire_many_owned(kibibytes(length as u64).max(1));
+        let wait = MEMORY_WAIT.min(self.app.limits.idle());
+        match tokio::time::timeout(wait, permits).await {
+            Ok(Ok(permits)) => Ok(permits),
+            _ => Err(RequestError::Busy { what: "manifests" }),
+        }
     }
+
+    /// A place among the blobs that are being received, until what is returned is dropped.
+    pub(super) fn receive_blob(&self) -> Result<(SemaphorePermit<'_>, impl Drop + use<>), RequestError> {
+        let place = self.uploads.try_acquire().map_err(|_| RequestError::Busy { what: "blobs" })?;
+        Ok((place, self.app.metrics.upload()))
+    }
+}
+
+/// In KiB, rounded down, as far as a semaphore counts.
+fn kibibytes(bytes: u64) -> u32 {
+    u32::try_from(bytes / 1024).unwrap_or(u32::MAX)
 }

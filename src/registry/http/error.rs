@@ -9,7 +9,6 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, LOCATION, 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::origin::Origin;
 use super::percent::DecodeError;
@@ -21,6 +20,7 @@ use crate::policy::Denial;
 use crate::registry::auth::{AuthError, TokenRequestError, challenge};
 use crate::registry::content::{ContentError, UploadId};
 use crate::registry::storage::StorageError;
+use crate::telemetry::RequestId;
 
 /// Why a request gets no better answer.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,12 @@ pub enum RequestError {
     Body(#[source] io::Error),
     #[error("the Host header is missing or malformed")]
     Host,
+    #[error("this registry takes repository names of at most {limit} characters")]
+    NameTooLong { limit: usize },
+    #[error("the blob is larger than {limit} bytes")]
+    BlobTooLarge { limit: u64 },
+    #[error("too many {what} are being received; try again")]
+    Busy { what: &'static str },
     #[error("the registry has no policy yet; try again")]
     NoPolicy,
     #[error("response can't be made")]
@@ -59,7 +65,7 @@ pub enum RequestError {
 
 /// What a response to an error needs to know of its request.
 pub struct ErrorContext<'a> {
-    pub request_id: Uuid,
+    pub request_id: RequestId,
     pub origin: Option<&'a Origin>,
     /// The scope that a token would need.
     pub scope: Option<&'a str>,
@@ -91,7 +97,7 @@ impl RequestError {
         let (status, code) = self.status();
         let request_id = context.request_id;
         let message = if status.is_server_error() && code == ErrorCode::Unknown {
-            tracing::error!(%request_id, error = chain(&self), "request failed");
+            tracing::error!(request_id = request_id.as_str(), error = chain(&self), "request failed");
             match status {
                 StatusCode::INSUFFICIENT_STORAGE => "the registry's store is full: ask its operator".to_owned(),
                 _ => format!("internal error: the registry's log has the cause under request {request_id}"),
@@ -133,6 +139,9 @@ impl RequestError {
             RequestError::OutOfOrder { .. } => (Status::RANGE_NOT_SATISFIABLE, Code::BlobUploadInvalid),
             RequestError::Form { .. } | RequestError::Host => (Status::BAD_REQUEST, Code::Unsupported),
             RequestError::Body(error) => body_status(error),
+            RequestError::NameTooLong { .. } => (Status::BAD_REQUEST, Code::NameInvalid),
+            RequestError::BlobTooLarge { .. } => (Status::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
+            RequestError::Busy { .. } => (Status::TOO_MANY_REQUESTS, Code::TooManyRequests),
             RequestError::NoPolicy => (Status::SERVICE_UNAVAILABLE, Code::Unavailable),
             RequestError::Response(_) | RequestError::Cursor | RequestError::Panic => {
                 (Status::INTERNAL_SERVER_ERROR, Code::Unknown)
@@ -154,6 +163,7 @@ impl RequestError {
                 add(RETRY_AFTER, &retry_after.to_string())
             }
             RequestError::Auth(AuthError::Busy) => add(RETRY_AFTER, "1"),
+            RequestError::Busy { .. } => add(RETRY_AFTER, "5"),
             RequestError::Content(ContentError::UploadBusy) => add(RETRY_AFTER, "1"),
             RequestError::Content(ContentError::RangeNotSatisfiable { size }) => {
                 add(CONTENT_RANGE, &format!("bytes */{size}"));
@@ -250,7 +260,6 @@ fn content_status(error: &ContentError) -> (StatusCode, ErrorCode) {
         ContentError::DigestMismatch { .. } => (Status::BAD_REQUEST, Code::DigestInvalid),
         ContentError::ManifestBlobUnknown(_) => (Status::BAD_REQUEST, Code::ManifestBlobUnknown),
         ContentError::RangeNotSatisfiable { .. } => (Status::RANGE_NOT_SATISFIABLE, Code::SizeInvalid),
-        ContentError::TooLarge { .. } => (Status::PAYLOAD_TOO_LARGE, Code::ManifestInvalid),
         ContentError::Body(error) => body_status(error),
         ContentError::Storage(StorageError::OutOfSpace) => (Status::INSUFFICIENT_STORAGE, Code::Unknown),
         ContentError::Storage(_) | ContentError::Corrupt { .. } => (Status::INTERNAL_SERVER_ERROR, Code::Unknown),
@@ -261,6 +270,7 @@ fn content_status(error: &ContentError) -> (StatusCode, ErrorCode) {
 fn body_status(error: &io::Error) -> (StatusCode, ErrorCode) {
     match error.kind() {
         io::ErrorKind::TimedOut => (StatusCode::REQUEST_TIMEOUT, ErrorCode::BlobUploadInvalid),
+        io::ErrorKind::FileTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::SizeInvalid),
         io::ErrorKind::InvalidData => (StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid),
         _ => (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid),
     }
@@ -291,7 +301,7 @@ mod tests {
     fn respond(error: RequestError) -> (StatusCode, HeaderMap, String) {
         let origin = Origin { scheme: super::super::Scheme::Https, host: "r.example".to_owned() };
         let context = ErrorContext {
-            request_id: Uuid::nil(),
+            request_id: "req-1".parse().unwrap(),
             origin: Some(&origin),
             scope: Some("repository:a:pull"),
             is_token_endpoint: false,
@@ -307,10 +317,7 @@ mod tests {
         let storage = StorageError::Io { action: "read", source };
         let (status, _, body) = respond(ContentError::Storage(storage).into());
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
-        assert!(
-            body.contains("UNKNOWN") && body.contains(&Uuid::nil().to_string()) && !body.contains("fire"),
-            "{body}"
-        );
+        assert!(body.contains("UNKNOWN") && body.contains("req-1") && !body.contains("fire"), "{body}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A manifest is served as it was stored, whatever `Accept` says: its digest is that of these bytes, and a client that
 //! can't use them learns more from their media type than from an error.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::body::Body;
@@ -10,14 +11,16 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, Response, StatusCode};
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::audit::Event;
 use super::body::RequestBody;
-use super::dispatch::{Permitted, Shared};
+use super::dispatch::Permitted;
 use super::error::RequestError;
 use super::respond::{OCI_SUBJECT, about, is_known_to_client};
 use super::route::manifest_location;
-use crate::oci::{Digest, MAX_MANIFEST_BYTES, Manifest, MediaType, Reference, RepositoryName};
-use crate::registry::content::NewManifest;
+use crate::oci::{Manifest, MediaType, Reference, RepositoryName, check_depth};
+use crate::registry::content::{NewManifest, StoredManifest};
 
 pub async fn get(
     permitted: &Permitted<'_>,
@@ -25,8 +28,7 @@ pub async fn get(
     reference: &Reference,
 ) -> Result<Response<Body>, RequestError> {
     let stored = permitted.shared.app.content.get_manifest(repository, reference).await?;
-    let size = stored.bytes.len() as u64;
-    respond(permitted.headers, &stored.digest, &stored.media_type, size, stored.bytes.into())
+    respond(permitted.headers, &stored, stored.bytes.clone().into())
 }
 
 pub async fn head(
@@ -34,8 +36,8 @@ pub async fn head(
     repository: &RepositoryName,
     reference: &Reference,
 ) -> Result<Response<Body>, RequestError> {
-    let stat = permitted.shared.app.content.stat_manifest(repository, reference).await?;
-    respond(permitted.headers, &stat.digest, &stat.media_type, stat.size, Body::empty())
+    let stored = permitted.shared.app.content.get_manifest(repository, reference).await?;
+    respond(permitted.headers, &stored, Body::empty())
 }
 
 pub async fn put(
@@ -44,22 +46,19 @@ pub async fn put(
     reference: &Reference,
     mut body: RequestBody,
 ) -> Result<Response<Body>, RequestError> {
-    let bytes = receive(permitted, &mut body).await?;
+    let (bytes, memory) = receive(permitted, &mut body).await?;
+    check_depth(&bytes, permitted.shared.app.limits.manifest_depth)?;
     let manifest = Manifest::parse(&media_type(permitted.headers, &bytes)?, &bytes)?;
-    // Whether content has the digest that it is pushed under is checked where it is stored.
-    let (tag, digest) = match reference {
-        Reference::Tag(tag) => (Some(tag.clone()), Digest::sha256(&bytes)),
-        Reference::Digest(digest) => (None, digest.clone()),
-    };
     let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
     let pusher = permitted.caller.identity().to_string();
     let now = SystemTime::from(permitted.now);
-    let new = NewManifest { tag, manifest, bytes, digest: digest.clone(), pusher: pusher.clone(), now };
-    let has_subject = permitted.shared.app.content.put_manifest(repository, new).await?;
-    tracing::info!(target: "audit", event = "push", identity = pusher, %repository, %reference, %digest);
+    let memory = Some(Arc::new(memory));
+    let new = NewManifest { reference: reference.clone(), manifest, bytes, pusher, now, memory };
+    let digest = permitted.shared.app.content.put_manifest(repository, new).await?;
+    permitted.audit(Event::Push { repository, reference, digest: &digest });
 
     let mut response = about(StatusCode::CREATED, &digest).header(LOCATION, manifest_location(repository, &digest));
-    if let Some(subject) = subject.filter(|_| has_subject) {
+    if let Some(subject) = subject {
         response = response.header(OCI_SUBJECT, subject.as_str());
     }
     Ok(response.body(Body::empty())?)
@@ -75,37 +74,35 @@ pub async fn delete(
         Reference::Tag(tag) => content.delete_tag(repository, tag).await?,
         Reference::Digest(digest) => content.delete_manifest(repository, digest).await?,
     }
-    let identity = permitted.caller.identity();
-    tracing::info!(target: "audit", event = "delete-manifest", %identity, %repository, %reference);
+    permitted.audit(Event::DeleteManifest { repository, reference });
     Ok(Response::builder().status(StatusCode::ACCEPTED).body(Body::empty())?)
 }
 
-fn respond(
-    headers: &HeaderMap,
-    digest: &Digest,
-    media_type: &MediaType,
-    size: u64,
-    body: Body,
-) -> Result<Response<Body>, RequestError> {
+fn respond(headers: &HeaderMap, manifest: &StoredManifest, body: Body) -> Result<Response<Body>, RequestError> {
+    let StoredManifest { digest, media_type, bytes } = manifest;
     if is_known_to_client(headers, digest) {
         return Ok(about(StatusCode::NOT_MODIFIED, digest).body(Body::empty())?);
     }
-    let response = about(StatusCode::OK, digest).header(CONTENT_TYPE, media_type.as_str()).header(CONTENT_LENGTH, size);
+    let response = about(StatusCode::OK, digest)
+        .header(CONTENT_TYPE, media_type.as_str())
+        .header(CONTENT_LENGTH, bytes.len() as u64);
     Ok(response.body(body)?)
 }
 
-/// The body, if it isn't too large. Only so many of them are in memory at a time.
-async fn receive(permitted: &Permitted<'_>, body: &mut RequestBody) -> Result<Bytes, RequestError> {
+/// The body, if it isn't too large, with the memory that it takes. Only so many of them are in memory at a time.
+async fn receive(
+    permitted: &Permitted<'_>,
+    body: &mut RequestBody,
+) -> Result<(Bytes, OwnedSemaphorePermit), RequestError> {
+    let limit = permitted.shared.app.limits.manifest_bytes;
     let announced = permitted.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let length = announced.unwrap_or(MAX_MANIFEST_BYTES);
-    let too_large = RequestError::ManifestTooLarge { limit: MAX_MANIFEST_BYTES };
-    if length > MAX_MANIFEST_BYTES {
-        return Err(too_large);
+    let length = announced.unwrap_or(limit);
+    if length > limit {
+        return Err(RequestError::ManifestTooLarge { limit });
     }
-    let permits = Shared::manifest_permits(length);
-    // The semaphore is never closed. What it limits is the receiving: the body of a slow client.
-    let _budget = permitted.shared.manifest_budget.acquire_many(permits).await;
-    body.read_all(MAX_MANIFEST_BYTES).await.map_err(RequestError::Body)?.ok_or(too_large)
+    let memory = permitted.shared.manifest_memory(length).await?;
+    let bytes = body.read_all(limit).await.map_err(RequestError::Body)?;
+    Ok((bytes.ok_or(RequestError::ManifestTooLarge { limit })?, memory))
 }
 
 /// What the manifest was pushed as; without a `Content-Type`, what it says of itself.

@@ -1,5 +1,6 @@
 //! What the registry counts of its requests.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -8,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
+use crate::registry::auth::AuthError;
 use crate::telemetry::Metrics;
 
 /// From a manifest out of memory to a layer over a slow line, in seconds.
@@ -26,20 +28,46 @@ struct RouteLabels {
     method: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+/// What a cluster that starts many pods asks for, and each build.
+const FREQUENT: [(u16, &str, &str); 8] = [
+    (200, "GET", "manifest"),
+    (200, "HEAD", "manifest"),
+    (200, "GET", "blob"),
+    (200, "HEAD", "blob"),
+    (206, "GET", "blob"),
+    (404, "HEAD", "blob"),
+    (401, "GET", "base"),
+    (200, "GET", "token"),
+];
+
+struct Frequent {
+    requests: Counter,
+    seconds: Histogram,
+}
+
 /// The registry's counters. Clones count together.
 #[derive(Clone)]
 pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
+    /// The counters of answers that are given often, looked up once.
+    frequent: Arc<Vec<OnceLock<Frequent>>>,
+    refusals: Family<ReasonLabels, Counter>,
     seconds: Family<RouteLabels, Histogram>,
     received: Counter,
     sent: Counter,
     uploads: Gauge,
+    connections: Gauge,
 }
 
-/// An upload that is being received, as long as this lives.
-pub struct UploadInFlight(Gauge);
+/// Something that is counted as long as this lives: an upload that is being received, or an open connection.
+pub struct InFlight(Gauge);
 
-impl Drop for UploadInFlight {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -50,13 +78,21 @@ impl HttpMetrics {
     pub fn register(metrics: &Metrics) -> Self {
         let new = Self {
             requests: Family::default(),
+            frequent: Arc::new((0..FREQUENT.len()).map(|_| OnceLock::new()).collect()),
+            refusals: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             received: Counter::default(),
             sent: Counter::default(),
             uploads: Gauge::default(),
+            connections: Gauge::default(),
         };
         metrics.register(|registry| {
             registry.register("http_requests", "Requests answered, by what they asked for", new.requests.clone());
+            registry.register(
+                "authentication_failures",
+                "Requests turned away for who made them, by reason",
+                new.refusals.clone(),
+            );
             registry.register(
                 "http_request_duration_seconds",
                 "Time from a request's head to the end of its response's body",
@@ -65,19 +101,55 @@ impl HttpMetrics {
             registry.register("http_received_bytes", "Bytes of request bodies", new.received.clone());
             registry.register("http_sent_bytes", "Bytes of response bodies", new.sent.clone());
             registry.register("uploads_in_flight", "Requests that are sending content of blobs", new.uploads.clone());
+            registry.register("http_connections", "Connections that are open", new.connections.clone());
         });
         new
     }
 
-    pub(super) fn upload(&self) -> UploadInFlight {
+    pub(super) fn upload(&self) -> InFlight {
         self.uploads.inc();
-        UploadInFlight(self.uploads.clone())
+        InFlight(self.uploads.clone())
+    }
+
+    pub(super) fn connection(&self) -> InFlight {
+        self.connections.inc();
+        InFlight(self.connections.clone())
+    }
+
+    /// Counts who is turned away.
+    pub(super) fn refused(&self, error: &AuthError) {
+        let reason = match error {
+            AuthError::Required => "anonymous",
+            AuthError::Header => "malformed",
+            AuthError::Password(_) => "password",
+            AuthError::Token(_) => "token",
+            AuthError::Revoked => "revoked",
+            AuthError::InsufficientScope => "scope",
+            AuthError::Denied(_) => "denied",
+            AuthError::TooManyFailures { .. } => "limited",
+            AuthError::Busy => "busy",
+            AuthError::Signing(_) => return,
+        };
+        self.refusals.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     pub(super) fn record(&self, request: &Finished) {
         let Finished { route, method, status, received, sent, duration } = *request;
-        self.requests.get_or_create(&RequestLabels { route, method, status }).inc();
-        self.seconds.get_or_create(&RouteLabels { route, method }).observe(duration.as_secs_f64());
+        let seconds = duration.as_secs_f64();
+        let requests = || self.requests.get_or_create_owned(&RequestLabels { route, method, status });
+        let durations = || self.seconds.get_or_create_owned(&RouteLabels { route, method });
+        match FREQUENT.iter().position(|answer| *answer == (status, method, route)) {
+            Some(index) => {
+                let make = || Frequent { requests: requests(), seconds: durations() };
+                let frequent = self.frequent[index].get_or_init(make);
+                frequent.requests.inc();
+                frequent.seconds.observe(seconds);
+            }
+            None => {
+                requests().inc();
+                durations().observe(seconds);
+            }
+        }
         self.received.inc_by(received);
         self.sent.inc_by(sent);
     }

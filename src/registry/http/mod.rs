@@ -6,6 +6,8 @@
 //! A handler parses no URL and decides about no permission (but for the source of a mount, where a refusal is no
 //! error). Whatever goes wrong becomes a response in [`error`], and nowhere else.
 
+mod activity;
+mod audit;
 mod blobs;
 mod body;
 mod catalog;
@@ -13,6 +15,7 @@ mod catalog_cursor;
 mod dispatch;
 mod error;
 mod forwarded;
+mod guarded;
 mod manifests;
 mod metrics;
 mod origin;
@@ -26,6 +29,7 @@ pub mod server;
 mod tags;
 pub mod tls;
 mod tokens;
+mod upload_ids;
 mod uploads;
 
 use std::sync::Arc;
@@ -40,7 +44,8 @@ pub use self::server::serve;
 pub use self::tls::{CertificateFiles, TlsError};
 use super::auth::Live;
 use super::content::Content;
-use crate::config::Proxies;
+use crate::config::{Limits, Proxies};
+use crate::telemetry::Traces;
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -54,11 +59,15 @@ pub struct App {
     pub clock: Clock,
     /// Who may say where a request came from.
     pub proxies: Proxies,
+    pub limits: Arc<Limits>,
+    /// Where requests get their spans from.
+    pub traces: Traces,
 }
 
 impl App {
-    /// With the system's clock, and without proxies.
+    /// With the system's clock and the default limits, without proxies and without traces.
     pub fn new(content: Content, live: Arc<Live>, metrics: HttpMetrics) -> Self {
-        Self { content, live, metrics, clock: Arc::new(Timestamp::now), proxies: Proxies::default() }
+        let (clock, proxies, traces) = (Arc::new(Timestamp::now), Proxies::default(), Traces::default());
+        Self { content, live, metrics, clock, proxies, limits: Arc::default(), traces }
     }
 }

@@ -2,28 +2,59 @@
 
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use uuid::Uuid;
 
 use super::HttpMetrics;
 use super::metrics::Finished;
+use crate::telemetry::{RequestId, RequestSpan};
+
+/// What is found out about a caller on the way, for logs and audits, whatever becomes of the request.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub identity: OnceLock<String>,
+    /// Whom it says to be, before anything has been verified.
+    pub user: OnceLock<String>,
+}
+
+impl Seen {
+    pub fn identity(&self, identity: &impl ToString) {
+        self.identity.get_or_init(|| identity.to_string());
+    }
+
+    pub fn user(&self, user: &str) {
+        self.user.get_or_init(|| user.to_owned());
+    }
+}
+
+/// What only the access line needs.
+pub struct AccessLine {
+    pub path: String,
+    pub remote: IpAddr,
+    pub identity: String,
+}
+
+impl AccessLine {
+    /// Whether anybody reads these lines.
+    pub fn wanted() -> bool {
+        tracing::enabled!(target: "access", tracing::Level::INFO)
+    }
+}
 
 /// A request and its answer. No header, no query: they may hold secrets.
 pub struct Record {
     pub metrics: HttpMetrics,
-    pub request_id: Uuid,
+    pub request_id: RequestId,
     pub route: &'static str,
     pub method: &'static str,
-    pub path: String,
-    pub remote: IpAddr,
-    pub identity: String,
+    pub access: Option<AccessLine>,
+    pub span: Option<RequestSpan>,
     pub status: u16,
     pub started: Instant,
     pub received: Arc<AtomicU64>,
@@ -36,18 +67,28 @@ impl Record {
         let received = self.received.load(Ordering::Relaxed);
         let Self { route, method, status, sent, .. } = *self;
         self.metrics.record(&Finished { route, method, status, received, sent, duration });
+        if let Some(span) = &self.span {
+            span.rename(format!("{method} {route}"));
+            span.set("http.request.method", method);
+            span.set("http.route", route);
+            span.set("http.response.status_code", i64::from(status));
+            if status >= 500 {
+                span.fail();
+            }
+        }
+        let Some(AccessLine { path, remote, identity }) = &self.access else { return };
         tracing::info!(
             target: "access",
             method,
-            path = self.path,
+            path,
             status,
-            identity = self.identity,
-            remote = %self.remote,
+            identity,
+            %remote,
             seconds = duration.as_secs_f64(),
             received,
             sent,
             complete,
-            request_id = %self.request_id,
+            request_id = self.request_id.as_str(),
         );
     }
 }
@@ -82,8 +123,8 @@ impl http_body::Body for RecordedBody {
                 self.record.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
             Poll::Ready(Some(Err(error))) => {
-                let request_id = self.record.request_id;
-                tracing::error!(%request_id, %error, "response broken off: its content can't be read");
+                let request_id = self.record.request_id.as_str();
+                tracing::error!(request_id, %error, "response broken off: its content can't be read");
             }
             Poll::Ready(None) => self.ended = true,
             Poll::Pending => {}

@@ -2,14 +2,15 @@
 
 use axum::body::Body;
 use http::Response;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, LINK};
 use serde::Serialize;
 
 use super::dispatch::Permitted;
 use super::error::RequestError;
 use super::respond::OCI_FILTERS_APPLIED;
+use super::route::{ReferrersQuery, next_referrers};
 use crate::oci::{Digest, MediaType, RepositoryName};
-use crate::registry::content::{ContentError, ReferrerDescriptor};
+use crate::registry::content::{ReferrerDescriptor, ReferrersPage};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,17 +26,18 @@ pub async fn list(
     permitted: &Permitted<'_>,
     repository: &RepositoryName,
     digest: &Digest,
-    artifact_type: Option<&str>,
+    query: &ReferrersQuery,
 ) -> Result<Response<Body>, RequestError> {
-    let mut manifests = match permitted.shared.app.content.list_referrers(repository, digest).await {
-        Ok(manifests) => manifests,
-        Err(ContentError::RepositoryUnknown | ContentError::ManifestUnknown) => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
+    let content = &permitted.shared.app.content;
+    let (after, artifact_type) = (query.last.as_ref(), query.artifact_type.as_deref());
+    let ReferrersPage { manifests, next } =
+        content.list_referrers(repository, digest, after, artifact_type, query.n).await?;
     let mut response = Response::builder().header(CONTENT_TYPE, MediaType::OCI_INDEX);
-    if let Some(wanted) = artifact_type {
-        manifests.retain(|manifest| manifest.artifact_type.as_deref() == Some(wanted));
+    if artifact_type.is_some() {
         response = response.header(OCI_FILTERS_APPLIED, "artifactType");
+    }
+    if let Some(last) = next {
+        response = response.header(LINK, next_referrers(repository, digest, query, &last));
     }
     let index = Index { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests };
     // Plain data can't fail to be written.

@@ -7,10 +7,10 @@
 use http::Method;
 
 use super::percent::{self, DecodeError};
+use super::upload_ids::SealedUpload;
 use crate::oci::{Digest, DigestError, NameError, Reference, RepositoryName, Tag};
 use crate::policy::{Action, Operation};
 use crate::registry::auth::{TokenRequest, TokenRequestError};
-use crate::registry::content::UploadId;
 
 /// Entries of a listing, if the client doesn't say how many it wants, and the most that it gets.
 pub const MAX_PAGE: usize = 10_000;
@@ -29,11 +29,11 @@ pub enum Route {
     BlobHead { repository: RepositoryName, digest: Digest },
     BlobDelete { repository: RepositoryName, digest: Digest },
     UploadStart { repository: RepositoryName, mount: Option<Mount>, digest: Option<Digest> },
-    UploadStatus { repository: RepositoryName, id: UploadId },
-    UploadPatch { repository: RepositoryName, id: UploadId },
-    UploadPut { repository: RepositoryName, id: UploadId, digest: Digest },
-    UploadCancel { repository: RepositoryName, id: UploadId },
-    Referrers { repository: RepositoryName, digest: Digest, artifact_type: Option<String> },
+    UploadStatus { repository: RepositoryName, id: SealedUpload },
+    UploadPatch { repository: RepositoryName, id: SealedUpload },
+    UploadPut { repository: RepositoryName, id: SealedUpload, digest: Digest },
+    UploadCancel { repository: RepositoryName, id: SealedUpload },
+    Referrers { repository: RepositoryName, digest: Digest, query: ReferrersQuery },
     TokenGet(TokenRequest),
     TokenPost,
 }
@@ -43,6 +43,22 @@ pub enum Route {
 pub struct Mount {
     pub digest: Digest,
     pub from: Option<RepositoryName>,
+}
+
+/// What a route is about, where it is about something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Target<'a> {
+    pub repository: Option<&'a RepositoryName>,
+    pub reference: Option<&'a Reference>,
+    pub digest: Option<&'a Digest>,
+}
+
+/// Which part of a list of referrers is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReferrersQuery {
+    pub artifact_type: Option<String>,
+    pub n: usize,
+    pub last: Option<Digest>,
 }
 
 /// Why a request makes no sense.
@@ -128,6 +144,30 @@ impl Route {
         }
     }
 
+    /// What the request is about, for audits.
+    pub fn target(&self) -> Target<'_> {
+        let (repository, reference, digest) = match self {
+            Route::Base | Route::Catalog { .. } | Route::TokenGet(_) | Route::TokenPost => return Target::default(),
+            Route::Tags { repository, .. }
+            | Route::UploadStatus { repository, .. }
+            | Route::UploadPatch { repository, .. }
+            | Route::UploadCancel { repository, .. } => (repository, None, None),
+            Route::ManifestGet { repository, reference }
+            | Route::ManifestHead { repository, reference }
+            | Route::ManifestPut { repository, reference }
+            | Route::ManifestDelete { repository, reference } => (repository, Some(reference), None),
+            Route::BlobGet { repository, digest }
+            | Route::BlobHead { repository, digest }
+            | Route::BlobDelete { repository, digest }
+            | Route::UploadPut { repository, digest, .. }
+            | Route::Referrers { repository, digest, .. } => (repository, None, Some(digest)),
+            Route::UploadStart { repository, mount, digest } => {
+                (repository, None, mount.as_ref().map(|mount| &mount.digest).or(digest.as_ref()))
+            }
+        };
+        Target { repository: Some(repository), reference, digest }
+    }
+
     /// The endpoint, for metrics: a small and fixed set.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -176,8 +216,12 @@ fn parse_endpoint(method: &Method, rest: &str, query: &str) -> Result<Route, Rou
         ("referrers", digest) => {
             read_only(method)?;
             let repository = parse_name(name)?;
-            let artifact_type = Query::parse(query)?.take("artifactType").filter(|text| !text.is_empty());
-            Ok(Route::Referrers { repository, digest: digest.parse()?, artifact_type })
+            let digest = digest.parse()?;
+            let mut query = Query::parse(query)?;
+            let artifact_type = query.take("artifactType").filter(|text| !text.is_empty());
+            let Paging { n, last } = query.paging()?;
+            let last = last.map(|last| last.parse()).transpose()?;
+            Ok(Route::Referrers { repository, digest, query: ReferrersQuery { artifact_type, n, last } })
         }
         ("uploads", id) => match name.rsplit_once('/') {
             Some((name, "blobs")) if id.is_empty() => parse_upload_start(method, name, query),
@@ -311,13 +355,21 @@ pub fn manifest_location(repository: &RepositoryName, digest: &Digest) -> String
     format!("/v2/{repository}/manifests/{digest}")
 }
 
-pub fn upload_location(repository: &RepositoryName, id: &UploadId) -> String {
+pub fn upload_location(repository: &RepositoryName, id: &SealedUpload) -> String {
     format!("/v2/{repository}/blobs/uploads/{id}")
 }
 
 /// The `Link` header's value for the next page of the tags.
 pub fn next_tags(repository: &RepositoryName, n: usize, last: &Tag) -> String {
     format!("</v2/{repository}/tags/list?n={n}&last={}>; rel=\"next\"", percent::encode(last.as_str()))
+}
+
+/// The same for referrers, the last of which is given.
+pub fn next_referrers(repository: &RepositoryName, digest: &Digest, query: &ReferrersQuery, last: &Digest) -> String {
+    let ReferrersQuery { artifact_type, n, last: _ } = query;
+    let filter = artifact_type.as_deref().map(|wanted| format!("&artifactType={}", percent::encode(wanted)));
+    let filter = filter.unwrap_or_default();
+    format!("</v2/{repository}/referrers/{digest}?n={n}&last={last}{filter}>; rel=\"next\"")
 }
 
 /// The same for the catalogue.
@@ -331,7 +383,7 @@ mod tests {
     use rstest::rstest;
 
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    const ID: &str = "00000000-0000-4000-8000-000000000000";
+    const ID: &str = "00000000-0000-4000-8000-000000000000.AAAAAAAAAAAAAAAAAAAAAA";
 
     fn parse(method: &str, target: &str) -> Result<Route, RouteError> {
         let target = target.replace("DIGEST", EMPTY).replace("ID", ID);

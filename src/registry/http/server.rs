@@ -2,7 +2,9 @@
 //!
 //! # Guarantees
 //! - Each step of a connection that waits for the client has an end: handshake, request head, pause in a body.
-//! - There are at most [`MAX_CONNECTIONS`]; more wait in the kernel's queue.
+//! - A client that takes nothing of its response is cut, and an HTTP/2 connection without requests is closed, as HTTP/1.1's
+//!   are.
+//! - There are at most `limits.connections`; more wait in the kernel's queue. What one of them may take up is bounded.
 //! - No error of one connection, and no panic in it, touches another.
 //! - After the shutdown no connection is accepted, open requests may go on for the drain time, then they are cut.
 
@@ -15,10 +17,9 @@ use std::time::Duration;
 use axum::body::Body;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -27,23 +28,23 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
-use super::{CertificateFiles, Connection, Scheme, TlsError};
+use super::activity::{Activity, Quiet};
+use super::guarded::Guarded;
+use super::{CertificateFiles, Connection, HttpMetrics, Scheme, TlsError};
+use crate::config::Limits;
 
-/// Connections at the same time. Each one takes a descriptor, and more while it reads or writes content.
-pub const MAX_CONNECTIONS: usize = 4096;
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Also the time after which a kept connection that asks for nothing is closed.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
 /// After an error of `accept` that concerns the process and not the connection, such as too few descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Bytes that one HTTP/2 request, and one connection, may have on the way: enough for a fast line with some delay.
 const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-const MAX_STREAMS: u32 = 128;
-/// Room for the longest token and some more.
-const MAX_HEAD: usize = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// Bytes of one HTTP/2 response that wait to be sent. A piece of content is taken up whole, so this is less than two.
+const SEND_BUFFER: usize = 256 * 1024;
+/// Most that is read at once of an HTTP/1.1 request's body, and kept of its response. A kept connection goes on holding up
+/// to twice as much after an upload, also one that was refused.
+const HTTP1_BUFFER: usize = 64 * 1024;
 
 /// Why the server can't start.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +62,8 @@ pub async fn serve<S>(
     listener: TcpListener,
     tls: Option<Arc<CertificateFiles>>,
     service: S,
+    limits: Arc<Limits>,
+    metrics: HttpMetrics,
     shutdown: CancellationToken,
     drain: Duration,
 ) -> Result<(), ServeError>
@@ -70,8 +73,8 @@ where
 {
     let address = listener.local_addr().map_err(ServeError::Listener)?;
     let acceptor = tls.as_ref().map(|files| files.server_config()).transpose()?.map(TlsAcceptor::from);
-    let graceful = GracefulShutdown::new();
-    let server = Server { acceptor, service, protocols: Protocols::new() };
+    let permits = Arc::new(Semaphore::new(limits.connections));
+    let server = Server { acceptor, service, protocols: Protocols::new(&limits), limits };
     let watching = shutdown.child_token();
     if let Some(files) = tls {
         let stop = watching.clone();
@@ -79,22 +82,22 @@ where
     }
     tracing::info!(%address, tls = server.acceptor.is_some(), "serving");
 
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     while let Some(accepted) = shutdown.run_until_cancelled(accept(&listener, &permits)).await {
         // Those that are over are let go of; a panic in one has been reported by the panic hook.
         while connections.try_join_next().is_some() {}
         let Some((stream, peer, permit)) = accepted else { continue };
-        let (server, watcher) = (server.clone(), graceful.watcher());
+        let (server, shutdown, counted) = (server.clone(), shutdown.clone(), metrics.connection());
         connections.spawn(async move {
-            server.connection(stream, peer, watcher).await;
-            drop(permit);
+            server.connection(stream, peer, shutdown).await;
+            drop((permit, counted));
         });
     }
 
     drop(listener);
     watching.cancel();
-    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(drain, ended).await.is_err() {
         tracing::warn!(%address, connections = connections.len(), "drain time is over; open requests are cut");
     }
     connections.shutdown().await;
@@ -130,28 +133,34 @@ struct Server<S> {
     acceptor: Option<TlsAcceptor>,
     service: S,
     protocols: Arc<Protocols>,
+    limits: Arc<Limits>,
 }
 
-/// One builder for each protocol. The one that finds out by itself would wait for a silent client without end.
+/// One builder for each protocol. One that finds out by itself would wait for a silent client without end.
 struct Protocols {
-    http1: auto::Builder<TokioExecutor>,
-    http2: auto::Builder<TokioExecutor>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
 }
 
 impl Protocols {
-    fn new() -> Arc<Self> {
-        let mut http1 = auto::Builder::new(TokioExecutor::new()).http1_only();
-        http1.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD * 8);
-        let mut http2 = auto::Builder::new(TokioExecutor::new()).http2_only();
+    fn new(limits: &Limits) -> Arc<Self> {
+        let mut http1 = http1::Builder::new();
+        // A head that is too large, or has too many headers (hyper's 100), is answered with 431 and the connection closed.
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head())
+            .max_header_size(limits.head_bytes)
+            .max_buf_size(HTTP1_BUFFER.max(limits.head_bytes));
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
-            .http2()
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_INTERVAL)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEAD as u32);
+            .max_concurrent_streams(limits.streams)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
         Arc::new(Self { http1, http2 })
     }
 }
@@ -161,33 +170,102 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
-    async fn connection(self, stream: TcpStream, peer: SocketAddr, watcher: Watcher) {
-        let Some(acceptor) = &self.acceptor else {
-            return self.http(stream, Connection { peer, scheme: Scheme::Http }, false, watcher).await;
-        };
-        match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+    async fn connection(self, stream: TcpStream, peer: SocketAddr, shutdown: CancellationToken) {
+        let activity = Arc::new(Activity::default());
+        let stream = Guarded::new(stream, self.limits.idle(), Arc::clone(&activity));
+        match self.acceptor.clone() {
+            None => self.http1(stream, Connection { peer, scheme: Scheme::Http }, shutdown).await,
+            // Boxed, or plain connections would be as large.
+            Some(acceptor) => Box::pin(self.tls(acceptor, stream, peer, activity, shutdown)).await,
+        }
+    }
+
+    async fn tls(
+        &self,
+        acceptor: TlsAcceptor,
+        stream: Guarded,
+        peer: SocketAddr,
+        activity: Arc<Activity>,
+        shutdown: CancellationToken,
+    ) {
+        match tokio::time::timeout(self.limits.handshake(), acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                self.http(stream, Connection { peer, scheme: Scheme::Https }, is_http2, watcher).await;
+                let connection = Connection { peer, scheme: Scheme::Https };
+                if is_http2 {
+                    Box::pin(self.http2(stream, connection, activity, shutdown)).await;
+                } else {
+                    Box::pin(self.http1(stream, connection, shutdown)).await;
+                }
             }
             Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake failed"),
             Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
         }
     }
 
-    async fn http<I>(&self, io: I, connection: Connection, is_http2: bool, watcher: Watcher)
+    fn respond(
+        &self,
+        request: Request<Incoming>,
+        connection: Connection,
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<S> {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(connection);
+        self.service.clone().oneshot(request)
+    }
+
+    async fn http1<I>(&self, io: I, connection: Connection, shutdown: CancellationToken)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|request: Request<Incoming>| self.respond(request, connection));
+        let mut serving = std::pin::pin!(self.protocols.http1.serve_connection(TokioIo::new(io), service));
+        let served = tokio::select! {
+            served = serving.as_mut() => served,
+            () = shutdown.cancelled() => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        log_end(served, connection);
+    }
+
+    async fn http2<I>(&self, io: I, connection: Connection, activity: Arc<Activity>, shutdown: CancellationToken)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let service = service_fn(|request: Request<Incoming>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(connection);
-            self.service.clone().oneshot(request)
+            let request_in_progress = activity.begin();
+            let response = self.respond(request, connection);
+            async move { response.await.map(|response| response.map(|body| request_in_progress.answering(body))) }
         });
-        let builder = if is_http2 { &self.protocols.http2 } else { &self.protocols.http1 };
-        let served = watcher.watch(builder.serve_connection(TokioIo::new(io), service)).await;
-        if let Err(error) = served {
-            tracing::debug!(%error, peer = %connection.peer, "connection ended with an error");
-        }
+        let mut serving = std::pin::pin!(self.protocols.http2.serve_connection(TokioIo::new(io), service));
+        let served = tokio::select! {
+            served = serving.as_mut() => served,
+            () = shutdown.cancelled() => {
+                serving.as_mut().graceful_shutdown();
+                tokio::select! {
+                    served = serving => served,
+                    _ = activity.quiet(&self.limits) => Ok(()),
+                }
+            }
+            quiet = activity.quiet(&self.limits) => match quiet {
+                Quiet::Stuck => {
+                    tracing::debug!(peer = %connection.peer, "client takes nothing of its response; cut");
+                    Ok(())
+                }
+                Quiet::Idle => {
+                    serving.as_mut().graceful_shutdown();
+                    // What it still has to take, it has to take now.
+                    tokio::time::timeout(self.limits.idle(), serving).await.unwrap_or(Ok(()))
+                }
+            },
+        };
+        log_end(served, connection);
+    }
+}
+
+fn log_end(served: hyper::Result<()>, connection: Connection) {
+    if let Err(error) = served {
+        tracing::debug!(%error, peer = %connection.peer, "connection ended with an error");
     }
 }

@@ -22,7 +22,7 @@ pub async fn list(
     n: usize,
     last: Option<&Tag>,
 ) -> Result<Response<Body>, RequestError> {
-    let (tags, more) = permitted.shared.app.content.list_tags(repository, last, Some(n)).await?;
+    let (tags, more) = permitted.shared.app.content.list_tags(repository, last, n).await?;
     let mut response = Response::builder().header(CONTENT_TYPE, "application/json");
     if let (true, Some(last)) = (more, tags.last()) {
         response = response.header(LINK, next_tags(repository, n, last));

@@ -10,12 +10,12 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, version};
+use rustls::{ServerConfig, SupportedProtocolVersion, version};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::TlsFiles;
+use crate::config::{TlsSettings, TlsVersion};
 
 /// Why a certificate can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,7 @@ pub enum TlsError {
 /// because they are malformed or only one of them has been replaced yet, the old certificate goes on serving.
 #[derive(Debug)]
 pub struct CertificateFiles {
-    files: TlsFiles,
+    files: TlsSettings,
     current: Arc<Resolver>,
     /// What was read first: a change from then on counts, also one before somebody looks again.
     first: Pem,
@@ -70,7 +70,7 @@ impl fmt::Debug for Pem {
 
 impl CertificateFiles {
     /// Reads the files for the first time.
-    pub async fn load(files: TlsFiles) -> Result<Self, TlsError> {
+    pub async fn load(files: TlsSettings) -> Result<Self, TlsError> {
         let first = read(&files).await?;
         let key = parse(&files, &first)?;
         Ok(Self { files, current: Arc::new(Resolver(ArcSwap::from_pointee(key))), first })
@@ -78,13 +78,24 @@ impl CertificateFiles {
 
     /// What a TLS server is configured with. It follows the files as long as [`watch`](Self::watch) runs.
     pub fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let versions: &[&SupportedProtocolVersion] = match self.files.minimum_version {
+            TlsVersion::Tls12 => &[&version::TLS13, &version::TLS12],
+            TlsVersion::Tls13 => &[&version::TLS13],
+        };
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+            .with_protocol_versions(versions)
             .map_err(TlsError::Setup)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&self.current) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
+    }
+
+    /// When the certificate that is in use ends, in seconds since the epoch, if that can be told.
+    pub fn not_after(&self) -> Option<i64> {
+        let current = self.current.0.load();
+        let (_, certificate) = x509_parser::parse_x509_certificate(current.cert.first()?).ok()?;
+        Some(certificate.validity().not_after.timestamp())
     }
 
     /// Looks at the files from time to time, until it is told to stop.
@@ -119,14 +130,14 @@ impl CertificateFiles {
     }
 }
 
-async fn read(files: &TlsFiles) -> Result<Pem, TlsError> {
+async fn read(files: &TlsSettings) -> Result<Pem, TlsError> {
     let read = |path: PathBuf| async move {
         tokio::fs::read(&path).await.map_err(|source| TlsError::Read { path: path.clone(), source })
     };
     Ok(Pem { certificate: read(files.certificate.clone()).await?, key: read(files.key.clone()).await? })
 }
 
-fn parse(files: &TlsFiles, pem: &Pem) -> Result<CertifiedKey, TlsError> {
+fn parse(files: &TlsSettings, pem: &Pem) -> Result<CertifiedKey, TlsError> {
     let malformed = || TlsError::Certificate { path: files.certificate.clone() };
     let chain: Vec<_> =
         CertificateDer::pem_slice_iter(&pem.certificate).collect::<Result<_, _>>().map_err(|_| malformed())?;

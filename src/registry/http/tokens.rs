@@ -4,12 +4,14 @@ use axum::body::Body;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, Response};
 
+use super::audit::Event;
 use super::body::RequestBody;
 use super::dispatch::Permitted;
 use super::error::RequestError;
 use super::percent::decode_query;
 use super::route::RouteError;
-use crate::registry::auth::{Caller, TokenForm, TokenRequest, issue};
+use crate::registry::auth::{Caller, FormGrant, TokenForm, TokenRequest, issue};
+use crate::telemetry::traced;
 
 const MAX_FORM: usize = 64 * 1024;
 
@@ -26,7 +28,11 @@ pub async fn post(permitted: &Permitted<'_>, mut body: RequestBody) -> Result<Re
     let text = std::str::from_utf8(&bytes).map_err(|_| refused())?;
     let pairs = decode_query(text).map_err(RouteError::from)?;
     let TokenForm { grant, offline, request } = TokenForm::from_pairs(&pairs).map_err(RouteError::from)?;
-    let caller = permitted.shared.authenticator.authenticate_form(&grant, permitted.attempt()).await?;
+    if let FormGrant::Password { username, .. } = &grant {
+        permitted.seen.user(username);
+    }
+    let verified = permitted.shared.authenticator.authenticate_form(&grant, permitted.attempt());
+    let caller = traced("authenticate", "form", verified).await?;
     respond(permitted, &caller, &request, offline)
 }
 
@@ -38,9 +44,9 @@ fn respond(
 ) -> Result<Response<Body>, RequestError> {
     let token = issue(permitted.published, caller, request, with_refresh, permitted.now)?;
     if !matches!(caller, Caller::Anonymous) {
-        let remote = permitted.arrival.client;
-        tracing::info!(target: "audit", event = "login", identity = %caller.identity(), %remote);
+        permitted.audit.done(caller.identity(), Event::Login);
     }
+    permitted.audit.done(caller.identity(), Event::Token { scope: token.scope() });
     // Plain data can't fail to be written.
     let body = serde_json::to_vec(&token).unwrap_or_default();
     let response = Response::builder().header(CONTENT_TYPE, "application/json").header(CACHE_CONTROL, "no-store");

@@ -227,6 +227,7 @@ impl Source {
         };
         let (snapshot, problems) = compile(&inputs);
         report(&problems);
+        self.live.note_problems(problems.len());
         let same = |published: &Arc<crate::registry::auth::Published>| {
             *published.snapshot == snapshot && Arc::ptr_eq(&published.keys, &keys)
         };

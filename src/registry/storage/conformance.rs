@@ -68,7 +68,7 @@ macro_rules! conformance {
                     let subject = $subject;
                     clauses::$clause(subject.store()).await;
                     subject.check_leftovers();
-                    assert_eq!(subject.store().stage_list().await.unwrap(), []);
+                    assert_eq!(subject.store().stage_list(None, 1).await.unwrap(), []);
                 }
             )*
         }
@@ -165,6 +165,32 @@ conformance! {
             let content = read_all(object.body).await;
             assert!(content == large()[expected.start as usize..expected.end as usize], "{range:?}");
         }
+    }
+
+    async fn puts_several_objects_at_once(store) {
+        let old = put(&store, "b", "old").await;
+        put(&store, "d/1", "there").await;
+        let one = |at: &str, content: &'static str, condition| Put { key: key(at), content: content.into(), condition };
+        let puts = vec![
+            one("a", "", Condition::IfAbsent),
+            one("b", "new", Condition::IfVersion(old)),
+            one("c", "c", Condition::Always),
+            one("d/1", "other", Condition::IfAbsent),
+            one("d/2", "two", Condition::IfAbsent),
+        ];
+        store.put_all(puts).await.unwrap();
+        assert_eq!(texts(&store, "", false).await, ["a", "b", "c", "d/1", "d/2"]);
+        for (at, content) in [("a", ""), ("b", "new"), ("c", "c"), ("d/1", "there"), ("d/2", "two")] {
+            assert_eq!(read(&store, at).await, content.as_bytes(), "{at}");
+        }
+    }
+
+    async fn says_that_one_of_several_objects_has_changed(store) {
+        let old = put(&store, "a", "old").await;
+        put(&store, "a", "new").await;
+        let stale = Put { key: key("a"), content: "stale".into(), condition: Condition::IfVersion(old) };
+        assert_error!(store.put_all(vec![stale]).await, StorageError::PreconditionFailed(_));
+        assert_eq!(read(&store, "a").await, b"new");
     }
 
     async fn refuses_a_range_outside_of_the_object(store) {
@@ -441,12 +467,20 @@ conformance! {
         store.stage_abort(&id).await.unwrap();
     }
 
-    async fn lists_staged_uploads(store) {
-        let mut ids = [stage(&store, "a").await, stage(&store, "b").await];
-        let mut listed: Vec<_> = store.stage_list().await.unwrap().iter().map(|stage| stage.id).collect();
+    async fn lists_staged_uploads_in_pages(store) {
+        let mut ids = [stage(&store, "a").await, stage(&store, "b").await, stage(&store, "c").await];
         ids.sort();
-        listed.sort();
-        assert_eq!(listed, ids);
+        let list = |after: Option<StageId>, limit| {
+            let store = store.clone();
+            async move {
+                let listed = store.stage_list(after.as_ref(), limit).await.unwrap();
+                listed.iter().map(|stage| stage.id).collect::<Vec<_>>()
+            }
+        };
+        assert_eq!(list(None, 10).await, ids);
+        assert_eq!(list(None, 2).await, ids[..2]);
+        assert_eq!(list(Some(ids[1]), 2).await, ids[2..]);
+        assert_eq!(list(Some(ids[2]), 2).await, []);
         for id in ids {
             store.stage_abort(&id).await.unwrap();
         }

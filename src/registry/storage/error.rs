@@ -20,6 +20,8 @@ pub enum StorageError {
     Busy(String),
     #[error("the store is full: free space in it or enlarge it")]
     OutOfSpace,
+    #[error("the store was opened for reading only")]
+    ReadOnly,
     #[error("can't {action}: {source}")]
     Io { action: &'static str, source: io::Error },
 }

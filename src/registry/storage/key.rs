@@ -67,6 +67,14 @@ impl Prefix {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The key of what is called `name` right below this; nothing if it would be too long.
+    ///
+    /// `name` must be a component: a listing has looked at each name once already.
+    pub(super) fn key(&self, name: &str) -> Option<Key> {
+        let length = self.0.len() + name.len();
+        (length <= MAX_KEY).then(|| Key([&self.0, name].concat().into()))
+    }
 }
 
 pub(super) fn is_component(text: &str) -> bool {

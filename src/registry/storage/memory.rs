@@ -1,6 +1,6 @@
 //! Objects in memory, for tests: the same clauses as any other back end, and nothing survives.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 
 use super::{
-    BodyStream, ByteRange, Condition, DeleteCondition, Entry, Key, Object, ObjectMeta, ObjectStore, Page, Prefix,
+    BodyStream, ByteRange, Condition, DeleteCondition, Entry, Key, Object, ObjectMeta, ObjectStore, Page, Prefix, Put,
     Stage, StageId, StageWriter, StorageError, Version,
 };
 
@@ -23,7 +23,7 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Stored>,
-    stages: HashMap<StageId, Staged>,
+    stages: BTreeMap<StageId, Staged>,
     last_version: u64,
 }
 
@@ -117,6 +117,17 @@ impl ObjectStore for MemoryStore {
         Ok(state.insert(key, content))
     }
 
+    async fn put_all(&self, puts: Vec<Put>) -> Result<(), StorageError> {
+        for Put { key, content, condition } in puts {
+            let is_optional = condition == Condition::IfAbsent;
+            match self.put(&key, content, condition).await {
+                Err(StorageError::PreconditionFailed(_)) if is_optional => {}
+                other => other.map(drop)?,
+            }
+        }
+        Ok(())
+    }
+
     async fn delete(&self, key: &Key, condition: DeleteCondition) -> Result<(), StorageError> {
         let mut state = self.state();
         let current = state.object(key)?.version();
@@ -202,9 +213,10 @@ impl ObjectStore for MemoryStore {
         Ok(())
     }
 
-    async fn stage_list(&self) -> Result<Vec<Stage>, StorageError> {
+    async fn stage_list(&self, after: Option<&StageId>, limit: usize) -> Result<Vec<Stage>, StorageError> {
         let state = self.state();
-        Ok(state.stages.iter().map(|(id, staged)| Stage { id: *id, modified: staged.modified }).collect())
+        let behind = state.stages.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+        Ok(behind.take(limit).map(|(id, staged)| Stage { id: *id, modified: staged.modified }).collect())
     }
 }
 

@@ -48,6 +48,12 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// Writes a whole object.
     async fn put(&self, key: &Key, content: Bytes, condition: Condition) -> Result<Version, StorageError>;
 
+    /// Writes several objects and makes them durable together, which costs less than one after the other.
+    ///
+    /// One that is there already and was to be written only if absent is no failure. After an error, or a crash, any of
+    /// them may be there: what must not be seen without the others goes into a later call.
+    async fn put_all(&self, puts: Vec<Put>) -> Result<(), StorageError>;
+
     /// Removes an object; [`StorageError::NotFound`] if there is none.
     async fn delete(&self, key: &Key, condition: DeleteCondition) -> Result<(), StorageError>;
 
@@ -63,7 +69,8 @@ pub trait ObjectStore: Send + Sync + 'static {
         delimiter: bool,
     ) -> Result<Page, StorageError>;
 
-    /// Starts an empty staged upload. It exists until it is published or aborted, also across restarts.
+    /// Starts an empty staged upload. It exists until it is published or aborted, also across restarts. A power failure
+    /// may undo this as long as nothing in it is durable.
     async fn stage_create(&self, id: &StageId) -> Result<(), StorageError>;
 
     /// How many bytes a staged upload holds durably. Bytes that an unfinished writer wrote may be among them.
@@ -76,11 +83,18 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// Reads what a staged upload holds, from its start. A writer may be open meanwhile.
     async fn stage_read(&self, id: &StageId) -> Result<BodyStream, StorageError>;
 
-    /// Removes a staged upload; [`StorageError::Busy`] while it is written to.
+    /// Removes a staged upload; [`StorageError::Busy`] while it is written to. A power failure may undo this.
     async fn stage_abort(&self, id: &StageId) -> Result<(), StorageError>;
 
-    /// Every staged upload, in any order.
-    async fn stage_list(&self) -> Result<Vec<Stage>, StorageError>;
+    /// At most `limit` staged uploads behind `after`, in the order of their ids. Fewer means that there are no more.
+    async fn stage_list(&self, after: Option<&StageId>, limit: usize) -> Result<Vec<Stage>, StorageError>;
+}
+
+/// A store that can put damaged objects where nobody meets them but the person who looks after the store.
+#[async_trait]
+pub trait Quarantine: Send + Sync + 'static {
+    /// Takes an object out of the store without reading or deleting it; [`StorageError::NotFound`] if there is none.
+    async fn set_aside(&self, key: &Key) -> Result<(), StorageError>;
 }
 
 /// The only writer of a staged upload, as long as it lives.
@@ -136,6 +150,14 @@ pub enum Condition {
     IfAbsent,
     /// Compare-and-swap. An object that is not there has no version.
     IfVersion(Version),
+}
+
+/// One of several objects that are written together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Put {
+    pub key: Key,
+    pub content: Bytes,
+    pub condition: Condition,
 }
 
 /// When a [`delete`](ObjectStore::delete) is to happen.

@@ -126,6 +126,45 @@ async fn a_mount_of_what_is_not_there_becomes_an_upload() {
 }
 
 #[tokio::test]
+async fn a_mount_from_anywhere_finds_what_the_caller_may_pull() {
+    let registry = Registry::new();
+    let digest = registry.push_blob("dev", "team/app", b"layer").await;
+    let mount = format!("/v2/team/other/blobs/uploads/?mount={digest}");
+    let mounted = registry.by("dev", "POST", &mount).send().await.expect(201);
+    assert_eq!(mounted.header("location"), format!("/v2/team/other/blobs/{digest}"));
+    assert_eq!(registry.by("dev", "GET", &format!("/v2/team/other/blobs/{digest}")).send().await.body, "layer");
+}
+
+/// Whether a blob exists is the business of those who may pull it: others get what they get for one that doesn't.
+#[tokio::test]
+async fn a_mount_from_anywhere_tells_nothing_of_what_the_caller_may_not_pull() {
+    let registry = Registry::new();
+    let (secret, nothing) =
+        (registry.push_blob("librarian", "base/app", b"secret").await, landfast::oci::Digest::sha256(b"nothing"));
+    for digest in [&secret, &nothing] {
+        let mount = format!("/v2/team/app/blobs/uploads/?mount={digest}");
+        let reply = registry.by("dev", "POST", &mount).send().await.expect(202);
+        assert!(reply.header("docker-content-digest").is_empty() && reply.body.is_empty());
+        registry.by("dev", "HEAD", &format!("/v2/team/app/blobs/{digest}")).send().await.expect(404);
+    }
+}
+
+/// A client that names no source has no token for one.
+#[tokio::test]
+async fn a_mount_from_anywhere_needs_no_token_for_what_is_public() {
+    let registry = Registry::new();
+    let (public, private) = (
+        registry.push_blob("publisher", "public/app", b"public").await,
+        registry.push_blob("dev", "team/app", b"private").await,
+    );
+    let narrow = registry.token(Some("dev"), &["repository:team/other:pull,push"]).await;
+    for (digest, status) in [(public, 201), (private, 202)] {
+        let mount = format!("/v2/team/other/blobs/uploads/?mount={digest}");
+        registry.request("POST", &mount).bearer(&narrow).send().await.expect(status);
+    }
+}
+
+#[tokio::test]
 async fn a_push_where_no_project_is_says_so() {
     let registry = Registry::new();
     let mut platform = snapshot();

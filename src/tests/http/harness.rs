@@ -18,6 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use k8s_openapi::jiff::Timestamp;
+use landfast::config::{Layers, Limits, Proxies};
 use landfast::oci::Digest;
 use landfast::policy::{
     CredentialClaims, CredentialSubject, FailureLimits, Grant, KeySet, ProjectEntry, RegistryFacts, RobotGrant, Role,
@@ -25,9 +26,10 @@ use landfast::policy::{
 };
 use landfast::registry::auth::Live;
 use landfast::registry::content::Content;
-use landfast::registry::http::{App, Connection, HttpMetrics, Scheme as HttpScheme, router};
+use landfast::registry::http::{App, Connection, HttpMetrics, Scheme as ConnectionScheme, router};
+use landfast::registry::storage::MeteredStore;
 use landfast::registry::storage::memory::MemoryStore;
-use landfast::telemetry::Metrics;
+use landfast::telemetry::{Metrics, Traces};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -40,6 +42,8 @@ pub struct Registry {
     pub live: Arc<Live>,
     pub keys: Arc<KeySet>,
     pub metrics: Metrics,
+    pub limits: Arc<Limits>,
+    pub http_metrics: HttpMetrics,
     clock: Arc<AtomicI64>,
 }
 
@@ -114,18 +118,52 @@ pub fn subject(robot: &str) -> CredentialSubject {
 impl Registry {
     /// With the policy above in force.
     pub fn new() -> Self {
-        let registry = Self::without_policy();
+        Self::behind(&[])
+    }
+
+    /// Behind proxies with these addresses.
+    pub fn behind(proxies: &[&str]) -> Self {
+        let trusted = proxies.iter().map(|range| range.parse().unwrap()).collect();
+        let registry = Self::build(Proxies { trusted, ..Proxies::default() }, Traces::default(), Limits::default());
         registry.publish(snapshot());
         registry
     }
 
     pub fn without_policy() -> Self {
+        Self::build(Proxies::default(), Traces::default(), Limits::default())
+    }
+
+    /// With the policy above, and with limits as they are configured: in YAML's flow style.
+    pub fn with_limits(limits: &str) -> Self {
+        let mut layers = Layers::default();
+        let needed = ["storage.filesystem.root=/", "policy.kube={namespace: n, registry: r}"];
+        for assignment in needed.map(str::to_owned).into_iter().chain([format!("limits={{{limits}}}")]) {
+            layers.set(&assignment).unwrap();
+        }
+        let registry = Self::build(Proxies::default(), Traces::default(), layers.finish().unwrap().limits);
+        registry.publish(snapshot());
+        registry
+    }
+
+    /// Whose requests have spans.
+    pub fn tracing(traces: Traces) -> Self {
+        let registry = Self::build(Proxies::default(), traces, Limits::default());
+        registry.publish(snapshot());
+        registry
+    }
+
+    fn build(proxies: Proxies, traces: Traces, limits: Limits) -> Self {
+        let limits = Arc::new(limits);
         let (live, clock, metrics) = (Arc::new(Live::new()), Arc::new(AtomicI64::new(NOW)), Metrics::new());
-        let mut app =
-            App::new(Content::new(Arc::new(MemoryStore::new())), Arc::clone(&live), HttpMetrics::register(&metrics));
+        let store = MeteredStore::new(Arc::new(MemoryStore::new()), "memory", &metrics);
+        let mut app = App::new(Content::new(Arc::new(store)), Arc::clone(&live), HttpMetrics::register(&metrics));
+        app.proxies = proxies;
+        app.traces = traces;
         let time = Arc::clone(&clock);
         app.clock = Arc::new(move || Timestamp::from_second(time.load(Ordering::Relaxed)).unwrap());
-        Self { router: router(app), live, keys: keys(1), metrics, clock }
+        app.limits = Arc::clone(&limits);
+        let http_metrics = app.metrics.clone();
+        Self { router: router(app), limits, http_metrics, live, keys: keys(1), metrics, clock }
     }
 
     pub fn publish(&self, snapshot: Snapshot) {
@@ -155,6 +193,14 @@ impl Registry {
 
     pub fn basic(&self, robot: &str) -> String {
         format!("Basic {}", STANDARD.encode(format!("robot/ns/{robot}:{}", self.password(robot))))
+    }
+
+    /// What a counter whose labels contain this shows.
+    pub fn count(&self, name: &str, label: &str) -> u64 {
+        let text = self.metrics.encode().unwrap();
+        let prefix = format!("landfast_{name}_total{{");
+        let line = text.lines().find(|line| line.starts_with(&prefix) && line.contains(&format!("\"{label}\"")));
+        line.map_or(0, |line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
     }
 
     /// An unauthenticated request.
@@ -233,10 +279,10 @@ impl Call<'_> {
         self
     }
 
-    /// As it comes over a connection from this address.
+    /// Over a connection from this address.
     pub fn from(mut self, address: &str) -> Self {
-        let peer = (address.parse::<std::net::IpAddr>().unwrap(), 40_000).into();
-        self.request = self.request.extension(Connection { peer, scheme: HttpScheme::Http });
+        let peer = std::net::SocketAddr::new(address.parse().unwrap(), 4711);
+        self.request = self.request.extension(Connection { peer, scheme: ConnectionScheme::Http });
         self
     }
 

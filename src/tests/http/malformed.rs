@@ -5,7 +5,7 @@ use rstest::rstest;
 use crate::harness::{HOST, OCI_MANIFEST, Registry};
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-const ID: &str = "00000000-0000-4000-8000-000000000000";
+const ID: &str = "00000000-0000-4000-8000-000000000000.AAAAAAAAAAAAAAAAAAAAAA";
 
 #[rstest]
 #[case::upper_case_name("GET", "/v2/Team/manifests/v1", 400, "NAME_INVALID")]

@@ -147,6 +147,40 @@ async fn lists_what_refers_to_a_manifest() {
 }
 
 #[tokio::test]
+async fn referrers_come_in_pages() {
+    let registry = Registry::new();
+    let subject = Digest::sha256(b"subject");
+    let config = registry.push_blob("dev", "team/app", b"{}").await;
+    for n in 0..5 {
+        let descriptor = json!({"mediaType": "application/x-empty", "digest": config, "size": 2});
+        let kind = if n < 3 { "application/x+report" } else { "application/x-other" };
+        let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": kind,
+            "config": descriptor, "layers": [], "annotations": {"n": n.to_string()},
+            "subject": {"mediaType": OCI_MANIFEST, "digest": subject, "size": 13}});
+        let bytes = manifest.to_string().into_bytes();
+        let digest = Digest::sha256(&bytes);
+        registry.put_manifest("dev", "team/app", digest.as_str(), OCI_MANIFEST, &bytes).await.expect(201);
+    }
+    for (query, filters, expected) in
+        [("n=2", "", vec![2, 2, 1]), ("n=2&artifactType=application/x%2Breport", "artifactType", vec![2, 1])]
+    {
+        let mut target = format!("/v2/team/app/referrers/{subject}?{query}");
+        let (mut lengths, mut digests) = (Vec::new(), std::collections::BTreeSet::new());
+        while !target.is_empty() {
+            let page = registry.by("dev", "GET", &target).send().await.expect(200);
+            assert_eq!((page.header("content-type"), page.header("oci-filters-applied")), (OCI_INDEX, filters));
+            let manifests = page.json()["manifests"].as_array().unwrap().clone();
+            lengths.push(manifests.len());
+            digests.extend(manifests.iter().map(|manifest| manifest["digest"].as_str().unwrap().to_owned()));
+            target = next_page(&page);
+        }
+        assert_eq!((digests.len(), lengths), (expected.iter().sum(), expected));
+    }
+    let malformed = registry.by("dev", "GET", &format!("/v2/team/app/referrers/{subject}?last=x")).send().await;
+    assert_eq!(malformed.refusal(), (400, "DIGEST_INVALID".to_owned()));
+}
+
+#[tokio::test]
 async fn deletes_tags_manifests_and_blobs() {
     let registry = Registry::new();
     let manifest = registry.push_image("dev", "team/app", "v1", b"layer").await;

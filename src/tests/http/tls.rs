@@ -4,15 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfast::config::TlsFiles;
+use landfast::config::{TlsSettings, TlsVersion};
 use landfast::registry::http::{CertificateFiles, serve};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::Registry;
@@ -56,15 +57,19 @@ impl ServerCertVerifier for TakeAll {
     }
 }
 
-fn write_certificate(folder: &Path, name: &str) -> Vec<u8> {
+pub fn write_certificate(folder: &Path, name: &str) -> Vec<u8> {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
     std::fs::write(folder.join("tls.crt"), made.cert.pem()).unwrap();
     std::fs::write(folder.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
     made.cert.der().to_vec()
 }
 
-fn files(folder: &Path) -> TlsFiles {
-    TlsFiles { certificate: folder.join("tls.crt"), key: folder.join("tls.key") }
+pub fn files(folder: &Path) -> TlsSettings {
+    TlsSettings {
+        certificate: folder.join("tls.crt"),
+        key: folder.join("tls.key"),
+        minimum_version: TlsVersion::default(),
+    }
 }
 
 struct Shown {
@@ -73,9 +78,14 @@ struct Shown {
     response: String,
 }
 
-async fn ask(address: std::net::SocketAddr, protocols: &[&str]) -> std::io::Result<Shown> {
+/// A connection on which the handshake is done.
+pub async fn connect(
+    address: std::net::SocketAddr,
+    protocols: &[&str],
+    versions: &[&'static SupportedProtocolVersion],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(TakeAll))
@@ -83,7 +93,11 @@ async fn ask(address: std::net::SocketAddr, protocols: &[&str]) -> std::io::Resu
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from("registry.example").unwrap();
-    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+async fn ask(address: std::net::SocketAddr, protocols: &[&str]) -> std::io::Result<Shown> {
+    let mut stream = connect(address, protocols, rustls::ALL_VERSIONS).await?;
     let session = stream.get_ref().1;
     let certificate = session.peer_certificates().unwrap()[0].to_vec();
     let protocol = session.alpn_protocol().map(<[u8]>::to_vec);
@@ -103,20 +117,25 @@ async fn serves_tls_and_follows_its_certificate() {
     let certificates = Arc::new(CertificateFiles::load(files(folder.path())).await.unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
-    let router = Registry::new().router;
+    let registry = Registry::new();
     let server = tokio::spawn(serve(
         listener,
         Some(Arc::clone(&certificates)),
-        router,
+        registry.router.clone(),
+        Arc::default(),
+        registry.http_metrics.clone(),
         shutdown.clone(),
         Duration::from_secs(1),
     ));
     // A faster watch than the server's own.
     let stop = shutdown.clone();
-    tokio::spawn(async move { certificates.watch(Duration::from_millis(20), stop).await });
+    let watched = Arc::clone(&certificates);
+    tokio::spawn(async move { watched.watch(Duration::from_millis(20), stop).await });
 
     let shown = ask(address, &["http/1.1"]).await.unwrap();
     assert_eq!(shown.certificate, first);
+    let (_, parsed) = x509_parser::parse_x509_certificate(&first).unwrap();
+    assert_eq!(certificates.not_after(), Some(parsed.validity().not_after.timestamp()));
     assert!(shown.response.starts_with("HTTP/1.1 401"), "{}", shown.response);
     assert!(shown.response.contains("realm=\"https://registry.example/token\""), "{}", shown.response);
     assert_eq!(ask(address, &["h2", "http/1.1"]).await.unwrap().protocol.as_deref(), Some(&b"h2"[..]));
@@ -171,14 +190,26 @@ async fn an_open_request_may_end_before_the_server_does() {
     let registry = Registry::new();
     let basic = registry.basic("dev");
     let digest = landfast::oci::Digest::sha256(b"content");
-    let server =
-        tokio::spawn(serve(listener, None, registry.router.clone(), shutdown.clone(), Duration::from_secs(10)));
+    let server = tokio::spawn(serve(
+        listener,
+        None,
+        registry.router.clone(),
+        Arc::default(),
+        registry.http_metrics.clone(),
+        shutdown.clone(),
+        Duration::from_secs(10),
+    ));
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = format!(
         "POST /v2/team/app/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: x\r\nAuthorization: {basic}\r\nContent-Length: 7\r\n\r\ncon"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
+    let connections = |count: u8| {
+        let text = registry.metrics.encode().unwrap();
+        assert!(text.contains(&format!("landfast_http_connections {count}\n")), "{text}");
+    };
+    connections(1);
     shutdown.cancel();
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(TcpStream::connect(address).await.is_err(), "no new connections");
@@ -187,6 +218,7 @@ async fn an_open_request_may_end_before_the_server_does() {
     stream.read_to_string(&mut response).await.unwrap();
     assert!(response.starts_with("HTTP/1.1 201"), "{response}");
     server.await.unwrap().unwrap();
+    connections(0);
 }
 
 #[tokio::test]
@@ -194,8 +226,15 @@ async fn a_request_that_never_ends_is_cut_after_the_drain_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
     let registry = Registry::new();
-    let server =
-        tokio::spawn(serve(listener, None, registry.router.clone(), shutdown.clone(), Duration::from_millis(100)));
+    let server = tokio::spawn(serve(
+        listener,
+        None,
+        registry.router.clone(),
+        Arc::default(),
+        registry.http_metrics.clone(),
+        shutdown.clone(),
+        Duration::from_millis(100),
+    ));
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = format!(
         "PUT /v2/team/app/manifests/v1 HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Length: 7\r\n\r\nx",

@@ -9,7 +9,7 @@ use crate::api::v1alpha1::{Exposure, ServiceExposure, ServiceType};
 
 pub(super) fn build(inputs: &Inputs<'_>) -> Service {
     let registry = inputs.registry;
-    let Exposure { service } = registry.spec.exposure.clone();
+    let Exposure { service, trusted_proxies: _ } = registry.spec.exposure.clone();
     // The default of the port depends on TLS: see `names::service_port`.
     let ServiceExposure { type_, port: _, node_port, annotations } = service;
     let port = ServicePort {

@@ -68,6 +68,7 @@ fn everything_set() {
       port: 8443
       nodePort: 30443
       annotations: {example.com/balancer: internal}
+    trustedProxies: [10.0.0.0/8, "fd00::/8"]
   tls: {selfSigned: {}}
   authentication:
     tokenTTL: 10m

@@ -21,23 +21,23 @@ fn an_upload_goes_on_after_the_process_died_in_the_middle_of_a_chunk() {
     let (start, id_cell) = (1_200_000, std::sync::OnceLock::new());
     in_a_process_that_dies(async {
         let content = Content::new(reopen(&path).await);
-        let id = content.start_upload(&app).await.unwrap();
+        let id = UploadId::random();
         id_cell.set(id).unwrap();
-        content.append_upload(&app, &id, None, body(&blob[..300_000])).await.unwrap();
+        content.append_upload(&id, None, body(&blob[..300_000])).await.unwrap();
         // A client that is never done.
         let chunk = body(&blob[300_000..start]).chain(futures::stream::pending()).boxed();
         tokio::spawn({
-            let (content, app) = (content.clone(), app.clone());
-            async move { content.append_upload(&app, &id, None, chunk).await }
+            let content = content.clone();
+            async move { content.append_upload(&id, None, chunk).await }
         });
-        while content.upload_status(&app, &id).await.unwrap() < start as u64 {
+        while content.upload_status(&id).await.unwrap() < start as u64 {
             tokio::task::yield_now().await;
         }
     });
     in_a_new_process(async {
         let id = *id_cell.get().unwrap();
         let content = Content::new(reopen(&path).await);
-        let offset = content.upload_status(&app, &id).await.unwrap();
+        let offset = content.upload_status(&id).await.unwrap();
         assert_eq!(offset, start as u64);
         let digest = Digest::sha256(&blob);
         content.finish_upload(&app, &id, Some(offset), body(&blob[start..]), &digest).await.unwrap();
@@ -52,8 +52,8 @@ fn a_wrong_digest_is_noticed_after_a_restart() {
     let app = repository("app");
     let id = in_a_new_process(async {
         let content = Content::new(reopen(&path).await);
-        let id = content.start_upload(&app).await.unwrap();
-        content.append_upload(&app, &id, None, body(b"content")).await.unwrap();
+        let id = UploadId::random();
+        content.append_upload(&id, None, body(b"content")).await.unwrap();
         id
     });
     in_a_new_process(async {
@@ -73,7 +73,7 @@ fn everything_is_found_again_after_a_restart() {
     in_a_new_process(async {
         let content = Content::new(reopen(&path).await);
         assert_eq!(content.list_repositories(None, 10).await.unwrap().0, std::slice::from_ref(&app));
-        assert_eq!(content.list_tags(&app, None, None).await.unwrap().0, [tag("Latest")]);
+        assert_eq!(content.list_tags(&app, None, ALL).await.unwrap().0, [tag("Latest")]);
         assert_eq!(content.get_manifest(&app, &Reference::Tag(tag("Latest"))).await.unwrap().digest, digest);
     });
 }
@@ -89,7 +89,7 @@ fn what_a_dead_process_left_is_removed_as_abandoned() {
         let (blob, digest) = (large(), Digest::sha256(b"never known"));
         let endless = body(&blob).chain(futures::stream::pending()).boxed();
         tokio::spawn(async move { content.put_blob(&app, &digest, endless).await });
-        while store.stage_list().await.unwrap().is_empty() {
+        while store.stage_list(None, 10).await.unwrap().is_empty() {
             tokio::task::yield_now().await;
         }
     });
@@ -98,6 +98,6 @@ fn what_a_dead_process_left_is_removed_as_abandoned() {
         let content = Content::new(store.clone());
         let later = SystemTime::now() + Duration::from_secs(7200);
         assert_eq!(content.remove_abandoned_uploads(Duration::from_secs(3600), later).await.unwrap(), 1);
-        assert_eq!(store.stage_list().await.unwrap(), []);
+        assert_eq!(store.stage_list(None, 10).await.unwrap(), []);
     });
 }

@@ -38,10 +38,9 @@ impl Fixture {
         Self { content: Content::new(store.clone()), store, _folder: Some(folder) }
     }
 
-    /// No session, no staged upload.
+    /// No staged upload.
     pub async fn assert_no_upload_left(&self) {
-        assert_eq!(self.store.stage_list().await.unwrap(), []);
-        assert!(!self.content.holds_any(&keys::uploads()).await.unwrap());
+        assert_eq!(self.store.stage_list(None, 10).await.unwrap(), []);
     }
 }
 
@@ -126,20 +125,24 @@ pub async fn read_blob(content: &Content, from: &RepositoryName, digest: &Digest
     read_all(content.read_blob(from, digest, None).await.unwrap().stream).await
 }
 
+/// More than any listing holds.
+pub const ALL: usize = usize::MAX;
+
 pub fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-/// A manifest as it comes from a client.
+/// A manifest as it comes from a client, by tag or by digest.
 pub fn new_manifest(media_type: &str, json: &serde_json::Value, tag: Option<&str>) -> NewManifest {
     let bytes = Bytes::from(serde_json::to_vec(json).unwrap());
+    let reference = tag.map_or_else(|| Reference::Digest(Digest::sha256(&bytes)), |tag| tag.parse().unwrap());
     NewManifest {
-        tag: tag.map(|tag| tag.parse().unwrap()),
+        reference,
         manifest: Manifest::parse(&media_type.parse().unwrap(), &bytes).unwrap(),
-        digest: Digest::sha256(&bytes),
         bytes,
         pusher: "alice".to_owned(),
         now: at(1_700_000_000),
+        memory: None,
     }
 }
 
@@ -170,9 +173,11 @@ pub fn index(children: &[&Digest]) -> NewManifest {
 pub async fn push_image(content: &Content, to: &RepositoryName, name: &str, tag: Option<&str>) -> Digest {
     let config = push_blob(content, to, b"config").await;
     let new = image(name, &config, None, tag);
-    let digest = new.digest.clone();
-    content.put_manifest(to, new).await.unwrap();
-    digest
+    content.put_manifest(to, new).await.unwrap()
+}
+
+pub fn digest_of(new: &NewManifest) -> Digest {
+    Digest::sha256(&new.bytes)
 }
 
 /// Opens a folder anew; whoever had it open may take a moment to let go of it.

@@ -72,6 +72,7 @@ impl FileSource {
     pub fn load(&self) -> Result<Loaded, FileError> {
         let inputs = read(&self.directory)?;
         let (snapshot, problems) = compile(&inputs);
+        self.live.note_problems(problems.len());
         // Nobody reads conditions here: what would be one is an error.
         if !problems.is_empty() {
             return Err(FileError::Policy(problems));

@@ -1,4 +1,6 @@
-//! Listings: one pass over a folder per level and page, with memory for one page.
+//! Listings. The names of a folder that is listed by itself are remembered ([`Names`](crate::registry::names::Names)),
+//! so that a page costs what it returns; everything else is one pass over a folder per level and page, with memory for
+//! one page.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,6 +12,31 @@ use super::super::key::is_component;
 use super::super::{Entry, Key, Page, Prefix, StorageError};
 use super::root::Root;
 
+/// The page, if it can be had without the disk.
+pub(super) fn remembered(root: &Root, prefix: &Prefix, after: Option<&str>, limit: usize) -> Option<Page> {
+    let from = first_name(prefix.as_str(), after)?;
+    root.names.with(prefix.as_str(), |names| {
+        let mut page = Page { entries: Vec::new(), more: false };
+        for name in names.range::<str, _>((from, Bound::Unbounded)) {
+            if page.entries.len() == limit {
+                page.more = true;
+                break;
+            }
+            // Whether there is anything in a folder is not remembered.
+            page.entries.push(Entry::Object(prefix.key(name).filter(|_| !name.ends_with('/'))?));
+        }
+        Some(page)
+    })?
+}
+
+/// Where a listing of one level begins. Nothing if `after` lies deeper.
+fn first_name<'a>(prefix: &str, after: Option<&'a str>) -> Option<Bound<&'a str>> {
+    match after {
+        None => Some(Bound::Unbounded),
+        Some(after) => after.strip_prefix(prefix).filter(|name| !name.contains('/')).map(Bound::Excluded),
+    }
+}
+
 pub(super) fn list(
     root: &Root,
     prefix: &Prefix,
@@ -17,13 +44,19 @@ pub(super) fn list(
     limit: usize,
     delimiter: bool,
 ) -> Result<Page, StorageError> {
-    let mut walk = Walk { after, limit, delimiter, page: Page { entries: Vec::new(), more: false } };
+    let failed = StorageError::io("list a folder");
     let folder = root.objects().join(prefix.as_str());
-    walk.visit(&folder, prefix.as_str()).map_err(StorageError::io("list a folder"))?;
+    if limit == 0 && after.is_none() {
+        // "Is there anything?": the first thing found answers it.
+        return Ok(Page { entries: Vec::new(), more: holds_object(&folder).map_err(failed)? });
+    }
+    let mut walk = Walk { root, after, limit, delimiter, page: Page { entries: Vec::new(), more: false } };
+    walk.visit(&folder, prefix.as_str()).map_err(failed)?;
     Ok(walk.page)
 }
 
 struct Walk<'a> {
+    root: &'a Root,
     after: Option<&'a str>,
     limit: usize,
     delimiter: bool,
@@ -37,7 +70,12 @@ impl Walk<'_> {
         let inside = self.after.and_then(|after| after.strip_prefix(prefix)).unwrap_or_default();
         let mut from = Bound::Included(inside.split_inclusive('/').next().unwrap_or_default().to_owned());
         loop {
-            let level = Level::read(folder, &from, (self.limit - self.page.entries.len()).saturating_add(1))?;
+            let limit = (self.limit - self.page.entries.len()).saturating_add(1);
+            // What a walk through everything comes across would only crowd out what is asked for again.
+            let level = match self.delimiter {
+                true => Level::remember(self.root, folder, prefix, &from, limit)?,
+                false => Level::read(folder, &from, limit)?,
+            };
             for name in &level.names {
                 self.add(folder, prefix, name)?;
                 if self.page.more {
@@ -78,6 +116,33 @@ struct Level {
 }
 
 impl Level {
+    /// At most `limit` names in the byte order of keys, from memory, or from the disk into memory.
+    fn remember(root: &Root, folder: &Path, prefix: &str, from: &Bound<String>, limit: usize) -> io::Result<Self> {
+        let of = |names: &BTreeSet<Box<str>>| Level::part(names, from, limit);
+        if let Some(level) = root.names.with(prefix, of) {
+            return Ok(level);
+        }
+        let Some(mut reading) = root.names.begin(prefix) else { return Level::read(folder, from, limit) };
+        let mut fits = true;
+        each_name(folder, |name| {
+            fits = reading.add(&name);
+            Ok(fits)
+        })?;
+        if !fits {
+            drop(reading);
+            return Level::read(folder, from, limit);
+        }
+        let level = of(reading.names());
+        reading.finish();
+        Ok(level)
+    }
+
+    fn part(names: &BTreeSet<Box<str>>, from: &Bound<String>, limit: usize) -> Self {
+        let mut rest = names.range::<str, _>((from.as_ref().map(String::as_str), Bound::Unbounded));
+        let names = rest.by_ref().take(limit).map(|name| name.to_string()).collect();
+        Level { names, more: rest.next().is_some() }
+    }
+
     /// At most `limit` names in the byte order of keys.
     fn read(folder: &Path, from: &Bound<String>, limit: usize) -> io::Result<Self> {
         let mut level = Level { names: BTreeSet::new(), more: false };

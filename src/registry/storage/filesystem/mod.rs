@@ -6,6 +6,7 @@
 //!   objects/<key>      one file per object, one folder per component of a key
 //!   stages/<id>        staged uploads
 //!   tmp/<number>       content on its way; emptied when the store is opened
+//!   quarantine/<n>/<key>  damaged objects that were set aside; there only if there are any
 //! ```
 //!
 //! # Guarantees
@@ -18,8 +19,10 @@
 //!   second, and an fsync(2) that tells the truth.
 
 mod list;
+mod pieces;
 mod read;
 mod root;
+mod settled;
 mod stage;
 mod write;
 
@@ -32,9 +35,12 @@ use bytes::Bytes;
 pub use self::root::OpenError;
 use self::root::Root;
 use super::{
-    BodyStream, ByteRange, Condition, DeleteCondition, Key, Object, ObjectMeta, ObjectStore, Page, Prefix, Stage,
-    StageId, StageWriter, StorageError, Version,
+    BodyStream, ByteRange, Condition, DeleteCondition, Key, Object, ObjectMeta, ObjectStore, Page, Prefix, Put,
+    Quarantine, Stage, StageId, StageWriter, StorageError, Version,
 };
+
+/// Entries of a listing that are put together at once if they are in memory: going to another thread costs more.
+const LISTED_INLINE: usize = 1024;
 
 /// A store in a folder. Clones share it; the folder is released when the last clone, body and writer are gone.
 #[derive(Clone)]
@@ -48,6 +54,24 @@ impl FilesystemStore {
     /// Blocks on the disk, for a time that does not depend on what is stored.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, OpenError> {
         Ok(Self { root: Arc::new(Root::open(folder.as_ref())?) })
+    }
+
+    /// Opens the store in `folder` for reading, also while another process has it open. It changes nothing in it, and
+    /// refuses to.
+    pub fn open_read_only(folder: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Ok(Self { root: Arc::new(Root::open_read_only(folder.as_ref())?) })
+    }
+
+    /// Runs `work`, which changes the store.
+    async fn changing<T, F>(&self, work: F) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Arc<Root>) -> Result<T, StorageError> + Send + 'static,
+    {
+        if self.root.is_read_only() {
+            return Err(StorageError::ReadOnly);
+        }
+        self.blocking(work).await
     }
 
     /// Runs `work` where it may block. It runs to its end even if the caller goes away.
@@ -73,23 +97,25 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 #[async_trait]
 impl ObjectStore for FilesystemStore {
     async fn head(&self, key: &Key) -> Result<ObjectMeta, StorageError> {
-        let key = key.clone();
-        self.blocking(move |root| read::head(root, &key)).await
+        read::head(&self.root, key).await
     }
 
     async fn get(&self, key: &Key, range: Option<ByteRange>) -> Result<Object, StorageError> {
-        let key = key.clone();
-        self.blocking(move |root| read::open(root, &key, range)).await
+        read::open(&self.root, key, range).await
     }
 
     async fn put(&self, key: &Key, content: Bytes, condition: Condition) -> Result<Version, StorageError> {
         let key = key.clone();
-        self.blocking(move |root| write::put(root, &key, &content, &condition)).await
+        self.changing(move |root| write::put(root, &key, &content, &condition)).await
+    }
+
+    async fn put_all(&self, puts: Vec<Put>) -> Result<(), StorageError> {
+        self.changing(move |root| write::put_all(root, puts)).await
     }
 
     async fn delete(&self, key: &Key, condition: DeleteCondition) -> Result<(), StorageError> {
         let key = key.clone();
-        self.blocking(move |root| write::delete(root, &key, &condition)).await
+        self.changing(move |root| write::delete(root, &key, &condition)).await
     }
 
     async fn list(
@@ -99,13 +125,19 @@ impl ObjectStore for FilesystemStore {
         limit: usize,
         delimiter: bool,
     ) -> Result<Page, StorageError> {
+        if delimiter
+            && limit <= LISTED_INLINE
+            && let Some(page) = list::remembered(&self.root, prefix, after, limit)
+        {
+            return Ok(page);
+        }
         let (prefix, after) = (prefix.clone(), after.map(str::to_owned));
         self.blocking(move |root| list::list(root, &prefix, after.as_deref(), limit, delimiter)).await
     }
 
     async fn stage_create(&self, id: &StageId) -> Result<(), StorageError> {
         let id = *id;
-        self.blocking(move |root| stage::create(root, &id)).await
+        self.changing(move |root| stage::create(root, &id)).await
     }
 
     async fn stage_len(&self, id: &StageId) -> Result<u64, StorageError> {
@@ -115,21 +147,29 @@ impl ObjectStore for FilesystemStore {
 
     async fn stage_append(&self, id: &StageId, at: u64) -> Result<Box<dyn StageWriter>, StorageError> {
         let id = *id;
-        self.blocking(move |root| stage::append(root, id, at)).await
+        self.changing(move |root| stage::append(root, id, at)).await
     }
 
     async fn stage_read(&self, id: &StageId) -> Result<BodyStream, StorageError> {
-        let id = *id;
-        self.blocking(move |root| stage::read(root, &id)).await
+        stage::read(&self.root, *id).await
     }
 
     async fn stage_abort(&self, id: &StageId) -> Result<(), StorageError> {
         let id = *id;
-        self.blocking(move |root| stage::abort(root, id)).await
+        self.changing(move |root| stage::abort(root, id)).await
     }
 
-    async fn stage_list(&self) -> Result<Vec<Stage>, StorageError> {
-        self.blocking(move |root| stage::list(root)).await
+    async fn stage_list(&self, after: Option<&StageId>, limit: usize) -> Result<Vec<Stage>, StorageError> {
+        let after = after.copied();
+        self.blocking(move |root| stage::list(root, after, limit)).await
+    }
+}
+
+#[async_trait]
+impl Quarantine for FilesystemStore {
+    async fn set_aside(&self, key: &Key) -> Result<(), StorageError> {
+        let key = key.clone();
+        self.changing(move |root| write::set_aside(root, &key)).await
     }
 }
 

@@ -1,32 +1,62 @@
-//! Objects are read in pieces: from the page cache at once, from the disk on a blocking thread.
+//! Objects are opened and read at once where the kernel has everything in memory, and on a blocking thread where the
+//! disk would have to be waited for: a hop to another thread and back costs more than most reads.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, IoSliceMut};
+use std::io::{self, IoSliceMut};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use rustix::io::{Errno, ReadWriteFlags};
+use rustix::io::ReadWriteFlags;
 
 use super::super::{BodyStream, ByteRange, Key, Object, ObjectMeta, StorageError};
+use super::pieces::{PIECE, Piece};
 use super::root::{Root, absent};
 use super::{blocking, write};
 
-/// Large enough that the cost per piece does not matter, small enough that many readers fit into memory.
-const PIECE: u64 = 256 * 1024;
+/// An open object.
+struct Opened {
+    file: File,
+    meta: ObjectMeta,
+}
 
-pub(super) fn head(root: &Root, key: &Key) -> Result<ObjectMeta, StorageError> {
-    meta(&std::fs::symlink_metadata(root.object(key)).map_err(absent("look at a file", key))?, key)
+pub(super) async fn head(root: &Arc<Root>, key: &Key) -> Result<ObjectMeta, StorageError> {
+    match root.open_cached(key) {
+        Some(file) => meta_of(&file.map_err(absent("open a file", key))?, key),
+        None => {
+            let (path, key) = (root.object(key), key.clone());
+            blocking(move || meta(&std::fs::symlink_metadata(path).map_err(absent("look at a file", &key))?, &key))
+                .await?
+        }
+    }
 }
 
 /// Opens an object, and reads its first piece on the way: most objects are smaller than that.
-pub(super) fn open(root: &Arc<Root>, key: &Key, range: Option<ByteRange>) -> Result<Object, StorageError> {
-    let file = File::open(root.object(key)).map_err(absent("open a file", key))?;
-    let meta = meta(&file.metadata().map_err(StorageError::io("look at a file"))?, key)?;
+pub(super) async fn open(root: &Arc<Root>, key: &Key, range: Option<ByteRange>) -> Result<Object, StorageError> {
+    let Opened { file, meta } = match root.open_cached(key) {
+        Some(file) => Opened::new(file, key)?,
+        None => {
+            let (path, key) = (root.object(key), key.clone());
+            blocking(move || Opened::new(File::open(path), &key)).await??
+        }
+    };
     let range = range.map_or(Ok(0..meta.size), |range| range.resolve(meta.size))?;
-    let body = body(root, file, range.clone()).map_err(StorageError::io("read a file"))?;
+    let body = body(root, file, range.clone()).await.map_err(StorageError::io("read a file"))?;
     Ok(Object { meta, range, body })
+}
+
+impl Opened {
+    fn new(file: io::Result<File>, key: &Key) -> Result<Self, StorageError> {
+        let file = file.map_err(absent("open a file", key))?;
+        let meta = meta_of(&file, key)?;
+        Ok(Self { file, meta })
+    }
+}
+
+fn meta_of(file: &File, key: &Key) -> Result<ObjectMeta, StorageError> {
+    meta(&file.metadata().map_err(StorageError::io("look at a file"))?, key)
 }
 
 fn meta(metadata: &std::fs::Metadata, key: &Key) -> Result<ObjectMeta, StorageError> {
@@ -38,63 +68,59 @@ fn meta(metadata: &std::fs::Metadata, key: &Key) -> Result<ObjectMeta, StorageEr
     Ok(ObjectMeta { size: metadata.len(), version: write::version(metadata), modified })
 }
 
-/// The content of `file` in `range`, whose first piece is read here and now.
-pub(super) fn body(root: &Arc<Root>, file: File, range: Range<u64>) -> io::Result<BodyStream> {
-    let first = read_piece(&file, &range)?;
-    let rest = range.start + first.len() as u64..range.end;
+/// The content of `file` in `range`, whose first piece is read here and now, so that a disk that fails is noticed in
+/// time for an answer.
+pub(super) async fn body(root: &Arc<Root>, file: File, range: Range<u64>) -> io::Result<BodyStream> {
     // The root goes along: the folder isn't given to another process while somebody reads from it.
-    let source = (Arc::new(file), root.clone());
-    let rest = futures::stream::try_unfold(rest, move |rest| {
-        let source = source.clone();
-        async move {
-            if rest.is_empty() {
-                return Ok::<_, io::Error>(None);
-            }
-            let piece = next_piece(source, rest.clone()).await?;
-            let behind = rest.start + piece.len() as u64..rest.end;
-            Ok(Some((piece, behind)))
+    let source = Source { file: Arc::new(file), root: root.clone() };
+    let first = if range.is_empty() { Bytes::new() } else { source.next_piece(&range).await? };
+    let rest = range.start + first.len() as u64..range.end;
+    if rest.is_empty() {
+        let only = (!first.is_empty()).then_some(Ok(first));
+        return Ok(futures::stream::iter(only).boxed());
+    }
+    let rest = futures::stream::try_unfold((source, rest), |(source, rest)| async move {
+        if rest.is_empty() {
+            return Ok(None);
         }
+        let piece = source.next_piece(&rest).await?;
+        let behind = rest.start + piece.len() as u64..rest.end;
+        Ok(Some((piece, (source, behind))))
     });
-    let first = (!first.is_empty()).then_some(Ok(first));
-    Ok(futures::stream::iter(first).chain(rest).boxed())
+    Ok(futures::stream::iter([Ok(first)]).chain(rest).boxed())
 }
 
-async fn next_piece(source: (Arc<File>, Arc<Root>), range: Range<u64>) -> io::Result<Bytes> {
-    if let Some(piece) = read_cached(&source.0, &range) {
-        return Ok(piece);
-    }
-    blocking(move || read_piece(&source.0, &range)).await.map_err(io::Error::other)?
+#[derive(Clone)]
+struct Source {
+    file: Arc<File>,
+    root: Arc<Root>,
 }
 
-fn piece_len(range: &Range<u64>) -> usize {
-    (range.end - range.start).min(PIECE) as usize
-}
-
-/// What the page cache holds of the next piece; nothing if the disk would have to be waited for.
-///
-/// A hop to another thread and back costs more than copying a piece.
-fn read_cached(file: &File, range: &Range<u64>) -> Option<Bytes> {
-    let mut buffer = vec![0; piece_len(range)];
-    let read = rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut buffer)], range.start, ReadWriteFlags::NOWAIT);
-    // An error may only mean that this file system can't tell: the blocking read finds out.
-    let length = read.ok().filter(|&length| length > 0)?;
-    buffer.truncate(length);
-    Some(buffer.into())
-}
-
-fn read_piece(file: &File, range: &Range<u64>) -> io::Result<Bytes> {
-    let length = piece_len(range);
-    let mut buffer = Vec::with_capacity(length);
-    while buffer.len() < length {
-        let at = range.start + buffer.len() as u64;
-        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut buffer), at) {
-            // Objects never shrink: the file system has lost something.
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+impl Source {
+    async fn next_piece(&self, range: &Range<u64>) -> io::Result<Bytes> {
+        let length = (range.end - range.start).min(PIECE as u64) as usize;
+        let piece = self.root.pieces().take(length);
+        match read_cached(&self.file, piece, range.start, length) {
+            Ok(bytes) => Ok(bytes),
+            Err(mut piece) => {
+                let (file, at) = (Arc::clone(&self.file), range.start);
+                let read = move || {
+                    // Objects never shrink: the file system has lost something if it ends early.
+                    file.read_exact_at(&mut piece.buffer()[..length], at)?;
+                    Ok(piece.filled(length))
+                };
+                blocking(read).await.map_err(io::Error::other)?
+            }
         }
     }
-    // The allocator may have given more than was asked for.
-    buffer.truncate(length);
-    Ok(buffer.into())
+}
+
+/// What the page cache holds of the next piece; gives the buffer back if the disk would have to be waited for.
+fn read_cached(file: &File, mut piece: Piece, at: u64, length: usize) -> Result<Bytes, Piece> {
+    let mut slices = [IoSliceMut::new(&mut piece.buffer()[..length])];
+    // An error may only mean that this file system can't tell: the blocking read finds out.
+    match rustix::io::preadv2(file, &mut slices, at, ReadWriteFlags::NOWAIT) {
+        Ok(read) if read > 0 => Ok(piece.filled(read)),
+        _ => Err(piece),
+    }
 }

@@ -1,30 +1,32 @@
 //! Staged uploads: one file each, appended to by one writer at a time.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::super::{BodyStream, Condition, Key, Stage, StageId, StageWriter, StorageError};
-use super::root::{Root, absent, lock, sync_folder};
+use super::super::{BodyStream, Key, Stage, StageId, StageWriter, StorageError};
+use super::root::{Root, absent, lock};
 use super::{blocking, read as reader, write};
 
 pub(super) fn create(root: &Root, id: &StageId) -> Result<(), StorageError> {
-    File::create_new(root.stage(id)).map_err(|error| match error.kind() {
+    let _change = root.change_folder(root.stages());
+    File::create_new(root.stage(id)).map(drop).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => StorageError::PreconditionFailed(id.to_string()),
         _ => StorageError::io("create a file")(error),
-    })?;
-    sync_folder(root.stages()).map_err(StorageError::io("sync a folder"))
+    })
 }
 
 pub(super) fn durable_len(root: &Root, id: &StageId) -> Result<u64, StorageError> {
     let file = File::open(root.stage(id)).map_err(absent("open a file", id))?;
     let length = len(&file)?;
     // What a writer left behind without finishing may be in the page cache only, also after a restart.
-    if !lock(&root.synced).contains(id) {
-        sync(root, id, &file)?;
+    if !root.is_read_only() && !lock(&root.synced).contains(id) {
+        sync_with_name(root, id, &file)?;
     }
     Ok(length)
 }
@@ -38,32 +40,43 @@ pub(super) fn append(root: &Arc<Root>, id: StageId, at: u64) -> Result<Box<dyn S
     Ok(Box::new(Writer { open: Some(Open { file, turn }) }))
 }
 
-pub(super) fn read(root: &Arc<Root>, id: &StageId) -> Result<BodyStream, StorageError> {
-    let file = File::open(root.stage(id)).map_err(absent("open a file", id))?;
-    let length = len(&file)?;
-    reader::body(root, file, 0..length).map_err(StorageError::io("read a file"))
+pub(super) async fn read(root: &Arc<Root>, id: StageId) -> Result<BodyStream, StorageError> {
+    let path = root.stage(&id);
+    let open = move || {
+        let file = File::open(path).map_err(absent("open a file", id))?;
+        let length = len(&file)?;
+        Ok((file, length))
+    };
+    let (file, length) = blocking(open).await??;
+    reader::body(root, file, 0..length).await.map_err(StorageError::io("read a file"))
 }
 
 pub(super) fn abort(root: &Arc<Root>, id: StageId) -> Result<(), StorageError> {
     let _turn = Turn::take(root, id)?;
-    fs::remove_file(root.stage(&id)).map_err(absent("remove a file", id))?;
-    sync_folder(root.stages()).map_err(StorageError::io("sync a folder"))
+    fs::remove_file(root.stage(&id)).map_err(absent("remove a file", id))
 }
 
-pub(super) fn list(root: &Root) -> Result<Vec<Stage>, StorageError> {
+pub(super) fn list(root: &Root, after: Option<StageId>, limit: usize) -> Result<Vec<Stage>, StorageError> {
     let failed = || StorageError::io("list a folder");
-    let mut stages = Vec::new();
+    let mut first = BTreeSet::new();
     for entry in fs::read_dir(root.stages()).map_err(failed())? {
-        let entry = entry.map_err(failed())?;
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        match entry.metadata().and_then(|metadata| metadata.modified()) {
-            Ok(modified) => stages.push(Stage { id, modified }),
-            // Published or aborted meanwhile.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(failed()(error)),
+        let name = entry.map_err(failed())?.file_name();
+        let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        if after.is_none_or(|after| id > after) {
+            first.insert(id);
+            if first.len() > limit {
+                first.pop_last();
+            }
         }
     }
-    Ok(stages)
+    let modified = |id: &StageId| fs::symlink_metadata(root.stage(id)).and_then(|metadata| metadata.modified());
+    let stage = |id: StageId| match modified(&id) {
+        Ok(modified) => Ok(Stage { id, modified }),
+        // Published or aborted meanwhile. It is listed all the same: fewer than the limit would mean the end.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Stage { id, modified: SystemTime::now() }),
+        Err(error) => Err(failed()(error)),
+    };
+    first.into_iter().map(stage).collect()
 }
 
 fn len(file: &File) -> Result<u64, StorageError> {
@@ -126,7 +139,7 @@ impl StageWriter for Writer {
     async fn finish(mut self: Box<Self>) -> Result<u64, StorageError> {
         let open = self.take()?;
         blocking(move || {
-            sync(&open.turn.root, &open.turn.id, &open.file)?;
+            sync_with_name(&open.turn.root, &open.turn.id, &open.file)?;
             lock(&open.turn.root.synced).insert(open.turn.id);
             len(&open.file)
         })
@@ -150,14 +163,19 @@ fn sync(root: &Root, id: &StageId, file: &File) -> Result<(), StorageError> {
     })
 }
 
+/// The same, and the name of the staged file too: an upload that was told how far it is goes on from there.
+fn sync_with_name(root: &Root, id: &StageId, file: &File) -> Result<(), StorageError> {
+    sync(root, id, file)?;
+    root.sync_folder(root.stages()).map_err(StorageError::io("sync a folder"))
+}
+
 fn publish(Open { file, turn }: &Open, key: &Key) -> Result<(), StorageError> {
     let path = turn.root.stage(&turn.id);
     sync(&turn.root, &turn.id, file)?;
-    match write::place(&turn.root, key, &path, file, &Condition::IfAbsent) {
-        Ok(_) => Ok(()),
-        Err(StorageError::PreconditionFailed(_)) => fs::remove_file(&path).map_err(StorageError::io("remove a file")),
-        Err(error) => Err(error),
+    if !write::publish(&turn.root, key, &path, file)? {
+        fs::remove_file(&path).map_err(StorageError::io("remove a file"))?;
     }
+    Ok(())
 }
 
 fn write_all(file: &mut File, pieces: &[Bytes]) -> io::Result<()> {

@@ -3,7 +3,10 @@
 use std::fs;
 
 use futures::TryStreamExt;
+use futures::future::{join_all, try_join_all};
+use proptest::prelude::*;
 
+use super::super::memory::MemoryStore;
 use super::*;
 
 fn key(text: &str) -> Key {
@@ -78,7 +81,7 @@ async fn what_others_put_into_the_folder_is_no_object() {
     fs::create_dir_all(folder.path().join("objects/empty/folder")).unwrap();
     assert_eq!(store.list(&Prefix::all(), None, 10, true).await.unwrap().entries, []);
     assert_eq!(store.list(&Prefix::all(), None, 10, false).await.unwrap().entries, []);
-    assert_eq!(store.stage_list().await.unwrap(), []);
+    assert_eq!(store.stage_list(None, 10).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -95,5 +98,118 @@ async fn an_interrupted_write_ends_the_writer_but_not_the_upload() {
     while matches!(store.stage_abort(&id).await, Err(StorageError::Busy(_))) {
         tokio::task::yield_now().await;
     }
-    assert_eq!(store.stage_list().await.unwrap(), []);
+    assert_eq!(store.stage_list(None, 10).await.unwrap(), []);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(String),
+    Delete(String),
+    List { below: String, after: Option<String>, limit: usize, delimiter: bool },
+    Forget(String),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let at = || "([ab]/){0,3}[x-z,0]";
+    let below = || "([ab]/){0,2}";
+    let list = (below(), proptest::option::of("([ab]/){0,3}[w-z,0]?"), 0..5usize, any::<bool>())
+        .prop_map(|(below, after, limit, delimiter)| Step::List { below, after, limit, delimiter });
+    let step = prop_oneof![
+        3 => at().prop_map(Step::Put),
+        3 => at().prop_map(Step::Delete),
+        4 => list,
+        1 => below().prop_map(Step::Forget),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+async fn take(step: &Step, store: &FilesystemStore, model: &MemoryStore) {
+    match step {
+        Step::Put(at) => {
+            for store in [store as &dyn ObjectStore, model] {
+                store.put(&key(at), Bytes::new(), Condition::Always).await.unwrap();
+            }
+        }
+        Step::Delete(at) => {
+            let deleted = store.delete(&key(at), DeleteCondition::Always).await.is_ok();
+            assert_eq!(deleted, model.delete(&key(at), DeleteCondition::Always).await.is_ok());
+        }
+        Step::List { below, after, limit, delimiter } => {
+            let below = Prefix::new(below.as_str()).unwrap();
+            let listed = store.list(&below, after.as_deref(), *limit, *delimiter).await.unwrap();
+            assert_eq!(listed, model.list(&below, after.as_deref(), *limit, *delimiter).await.unwrap());
+        }
+        Step::Forget(below) => store.root.names.forget(below),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_remembered_of_folders_is_what_is_in_them(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let (store, model) = (FilesystemStore::open(folder.path()).unwrap(), MemoryStore::new());
+            for step in &steps {
+                take(step, &store, &model).await;
+            }
+        });
+    }
+}
+
+async fn names_in(store: &FilesystemStore, below: &str) -> Vec<String> {
+    let page = store.list(&Prefix::new(below).unwrap(), None, 1000, true).await.unwrap();
+    page.entries.iter().map(|entry| entry.as_str().to_owned()).collect()
+}
+
+/// Each writer has names of its own, so that it knows at any time which of them are there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_remembered_stays_right_under_concurrent_writers() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FilesystemStore::open(folder.path()).unwrap();
+    let writers = (0..4usize).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut mine = std::collections::BTreeSet::new();
+            for step in 0..150usize {
+                let at = format!("{}/{writer}-{}", ["a", "a/b"][step / 7 % 2], step * 31 % 13);
+                if mine.remove(&at) {
+                    store.delete(&key(&at), DeleteCondition::Always).await.unwrap();
+                } else {
+                    store.put(&key(&at), Bytes::new(), Condition::Always).await.unwrap();
+                    mine.insert(at);
+                }
+                for below in ["a/", "a/b/"] {
+                    let start = format!("{below}{writer}-");
+                    let expected: Vec<_> = mine.iter().filter(|at| at.starts_with(&start)).cloned().collect();
+                    let mut listed = names_in(&store, below).await;
+                    listed.retain(|at| at.starts_with(&start));
+                    assert_eq!(listed, expected, "{step}");
+                }
+                if step % 10 == writer {
+                    store.root.names.forget(["a/", "a/b/"][step % 2]);
+                }
+            }
+            for at in mine {
+                store.delete(&key(&at), DeleteCondition::Always).await.unwrap();
+            }
+        })
+    });
+    try_join_all(writers).await.unwrap();
+    assert_eq!(names_in(&store, "").await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listed_folder_is_listed_again_without_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FilesystemStore::open(folder.path()).unwrap();
+    let puts = ["a/1", "a/2", "a/3"].map(key);
+    join_all(puts.iter().map(|at| store.put(at, Bytes::new(), Condition::Always))).await;
+    assert_eq!(names_in(&store, "a/").await, ["a/1", "a/2", "a/3"]);
+    // Behind the store's back, which nobody does.
+    fs::remove_file(folder.path().join("objects/a/2")).unwrap();
+    assert_eq!(names_in(&store, "a/").await, ["a/1", "a/2", "a/3"]);
+    assert!(store.delete(&puts[1], DeleteCondition::Always).await.is_err());
 }

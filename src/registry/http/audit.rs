@@ -1,0 +1,207 @@
+//! Who did what, and who was not let: records for auditors, under the log target `audit`.
+//!
+//! # Guarantees
+//! - Each record has all of its fields: there is one place that writes them, and an event can't be made without its own.
+//! - No password and no token is ever in one. A user name is in it as far as it can be one.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+
+use http::Method;
+use http::request::Parts;
+
+use super::Route;
+use super::error::RequestError;
+use crate::oci::{Digest, Reference, RepositoryName};
+use crate::registry::auth::AuthError;
+use crate::registry::content::UploadId;
+use crate::telemetry::RequestId;
+
+/// Characters of a user name that nobody has verified.
+const USER: usize = 64;
+
+/// What happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A manifest is stored, perhaps under a tag.
+    Push {
+        repository: &'a RepositoryName,
+        reference: &'a Reference,
+        digest: &'a Digest,
+    },
+    /// A blob has been uploaded whole.
+    Upload {
+        repository: &'a RepositoryName,
+        digest: &'a Digest,
+    },
+    /// A blob has been taken over from another repository.
+    Mount {
+        repository: &'a RepositoryName,
+        /// Nothing if the client left it to the registry.
+        from: Option<&'a RepositoryName>,
+        digest: &'a Digest,
+    },
+    CancelUpload {
+        repository: &'a RepositoryName,
+        upload: &'a UploadId,
+    },
+    /// A tag or, by its digest, a manifest.
+    DeleteManifest {
+        repository: &'a RepositoryName,
+        reference: &'a Reference,
+    },
+    DeleteBlob {
+        repository: &'a RepositoryName,
+        digest: &'a Digest,
+    },
+    /// A credential was shown for a token, and was good.
+    Login,
+    /// A token with these scopes, which may be fewer than were asked for.
+    Token {
+        scope: &'a str,
+    },
+}
+
+/// What all records of one request say.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditContext<'a> {
+    pub method: &'a Method,
+    /// The client's address.
+    pub remote: IpAddr,
+    pub request_id: RequestId,
+}
+
+impl AuditContext<'_> {
+    /// Records what somebody has done.
+    pub fn done(&self, identity: &dyn Display, event: Event<'_>) {
+        let record = match event {
+            Event::Push { repository, reference, digest } => Record {
+                repository: Some(repository),
+                reference: Some(reference),
+                digest: Some(digest),
+                ..Record::new("push")
+            },
+            Event::Upload { repository, digest } => {
+                Record { repository: Some(repository), digest: Some(digest), ..Record::new("upload") }
+            }
+            Event::Mount { repository, from, digest } => {
+                let from = from.map(|from| from as &dyn Display);
+                Record { repository: Some(repository), from, digest: Some(digest), ..Record::new("mount") }
+            }
+            Event::CancelUpload { repository, upload } => {
+                Record { repository: Some(repository), reference: Some(upload), ..Record::new("cancel-upload") }
+            }
+            Event::DeleteManifest { repository, reference } => {
+                let event = if matches!(reference, Reference::Tag(_)) { "delete-tag" } else { "delete-manifest" };
+                Record { repository: Some(repository), reference: Some(reference), ..Record::new(event) }
+            }
+            Event::DeleteBlob { repository, digest } => {
+                Record { repository: Some(repository), digest: Some(digest), ..Record::new("delete-blob") }
+            }
+            Event::Login => Record::new("login"),
+            Event::Token { scope } => Record { scope: Some(scope), ..Record::new("token") },
+        };
+        self.write(identity, &record);
+    }
+
+    /// Records that somebody was turned away. That a client is asked to log in, or to come with a token that fits, is
+    /// part of every login and no record.
+    ///
+    /// `user` is whom the client said to be. What it asked for is read from the request again: refusals are rare.
+    pub fn refused(&self, error: &RequestError, identity: Option<&str>, user: Option<&str>, parts: &Parts) {
+        let RequestError::Auth(error) = error else { return };
+        let event = match error {
+            AuthError::Required | AuthError::InsufficientScope => return,
+            AuthError::Denied(_) => "denied",
+            AuthError::Password(_) => "login",
+            _ if user.is_some() => "login",
+            _ => "denied",
+        };
+        let route = Route::parse(self.method, parts.uri.path(), parts.uri.query().unwrap_or_default()).ok();
+        let target = route.as_ref().map(Route::target).unwrap_or_default();
+        let user = user.map(shown_user);
+        // Who has failed to log in is nobody, also where the form came in an anonymous request.
+        let identity = identity.filter(|_| event == "denied");
+        let record = Record {
+            refused: Some(error),
+            user: user.as_deref(),
+            repository: target.repository.map(|name| name as &dyn Display),
+            reference: target.reference.map(|reference| reference as &dyn Display),
+            digest: target.digest.map(|digest| digest as &dyn Display),
+            ..Record::new(event)
+        };
+        self.write(&identity.unwrap_or("-"), &record);
+    }
+
+    fn write(&self, identity: &dyn Display, record: &Record<'_>) {
+        let Self { method, remote, request_id } = *self;
+        let Record { event, refused, user, repository, from, reference, digest, scope } = *record;
+        tracing::info!(
+            target: "audit",
+            event,
+            result = if refused.is_some() { "refused" } else { "done" },
+            %identity,
+            user,
+            method = method.as_str(),
+            repository = repository.map(tracing::field::display),
+            from = from.map(tracing::field::display),
+            reference = reference.map(tracing::field::display),
+            digest = digest.map(tracing::field::display),
+            scope,
+            reason = refused.map(tracing::field::display),
+            %remote,
+            request_id = request_id.as_str(),
+        );
+    }
+}
+
+/// The fields of any event.
+#[derive(Clone, Copy)]
+struct Record<'a> {
+    event: &'static str,
+    /// Why not.
+    refused: Option<&'a dyn Display>,
+    user: Option<&'a str>,
+    repository: Option<&'a dyn Display>,
+    from: Option<&'a dyn Display>,
+    reference: Option<&'a dyn Display>,
+    digest: Option<&'a dyn Display>,
+    scope: Option<&'a str>,
+}
+
+impl Record<'_> {
+    fn new(event: &'static str) -> Self {
+        Self {
+            event,
+            refused: None,
+            user: None,
+            repository: None,
+            from: None,
+            reference: None,
+            digest: None,
+            scope: None,
+        }
+    }
+}
+
+/// A user name that came with a wrong password may be anything.
+fn shown_user(user: &str) -> String {
+    let mut shown: String = user.chars().take(USER).flat_map(char::escape_debug).collect();
+    if user.chars().nth(USER).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_name_is_cut_and_escaped() {
+        assert_eq!(shown_user("robot/ns/dev"), "robot/ns/dev");
+        assert_eq!(shown_user("a\n\u{1b}[31m\"b"), "a\\n\\u{1b}[31m\\\"b");
+        assert_eq!(shown_user(&"ä".repeat(USER)), "ä".repeat(USER));
+        assert_eq!(shown_user(&"ä".repeat(USER + 1)), format!("{}…", "ä".repeat(USER)));
+    }
+}

@@ -1,0 +1,47 @@
+//! What is looked up when somebody reads the metrics: the policy in force, and the certificate.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::auth::Live;
+use super::http::CertificateFiles;
+use crate::telemetry::Metrics;
+
+#[derive(Debug)]
+struct Observed {
+    live: Arc<Live>,
+    certificate: Option<Arc<CertificateFiles>>,
+}
+
+/// Has the policy, and the certificate if there is one, shown with the other metrics.
+pub fn observe(metrics: &Metrics, live: Arc<Live>, certificate: Option<Arc<CertificateFiles>>) {
+    metrics.register(|registry| registry.register_collector(Box::new(Observed { live, certificate })));
+}
+
+impl Collector for Observed {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let mut show = |name, help, value: i64| {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+        };
+        show("policy_revision", "How often a policy has been put in force.", self.live.revision().cast_signed())?;
+        show(
+            "policy_problems",
+            "Objects that the policy leaves out because of a mistake in them.",
+            self.live.problems(),
+        )?;
+        if let Some(time) = self.live.published_at() {
+            let help = "When the policy was last put in force, in seconds since the epoch.";
+            show("policy_change_timestamp_seconds", help, time)?;
+        }
+        if let Some(time) = self.certificate.as_ref().and_then(|certificate| certificate.not_after()) {
+            let help = "When the certificate that is served ends, in seconds since the epoch.";
+            show("certificate_expiry_timestamp_seconds", help, time)?;
+        }
+        Ok(())
+    }
+}

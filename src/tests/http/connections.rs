@@ -1,0 +1,258 @@
+//! The server on real sockets: clients that are slow, silent, greedy, or that try to be misunderstood.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use landfast::config::{TlsSettings, TlsVersion};
+use landfast::registry::http::{CertificateFiles, serve};
+use rstest::rstest;
+use rustls::version::{TLS12, TLS13};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::harness::{HOST, Registry};
+use crate::tls;
+
+/// Longer than any limit that is set here: only what hangs takes so long.
+const HANGS: Duration = Duration::from_secs(8);
+
+struct Server {
+    registry: Registry,
+    address: SocketAddr,
+    _stop: DropGuard,
+    _certificate: Option<tempfile::TempDir>,
+}
+
+impl Server {
+    async fn plain(limits: &str) -> Self {
+        Self::start(limits, None).await
+    }
+
+    async fn tls(limits: &str, minimum_version: TlsVersion) -> Self {
+        Self::start(limits, Some(minimum_version)).await
+    }
+
+    async fn start(limits: &str, tls: Option<TlsVersion>) -> Self {
+        let registry = Registry::with_limits(limits);
+        let (mut folder, mut certificates) = (None, None);
+        if let Some(minimum_version) = tls {
+            let made = folder.insert(tempfile::tempdir().unwrap());
+            tls::write_certificate(made.path(), "registry.example");
+            let files = TlsSettings { minimum_version, ..tls::files(made.path()) };
+            certificates = Some(Arc::new(CertificateFiles::load(files).await.unwrap()));
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let (router, limits) = (registry.router.clone(), Arc::clone(&registry.limits));
+        let metrics = registry.http_metrics.clone();
+        let stop = shutdown.clone().drop_guard();
+        tokio::spawn(serve(listener, certificates, router, limits, metrics, shutdown, Duration::ZERO));
+        Self { registry, address, _stop: stop, _certificate: folder }
+    }
+
+    /// What comes back for these bytes until the server closes the connection.
+    async fn exchange(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        // It may be closed before all is written.
+        let _ = stream.write_all(request.as_bytes()).await;
+        read_to_end(&mut stream).await
+    }
+
+    /// An HTTP/2 connection, with what drives it running.
+    async fn http2(
+        &self,
+        window: u32,
+    ) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<Result<(), h2::Error>>) {
+        let stream = tls::connect(self.address, &["h2"], &[&TLS13]).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        let (client, connection) = builder.initial_window_size(window).handshake::<_, Bytes>(stream).await.unwrap();
+        (client.ready().await.unwrap(), tokio::spawn(connection))
+    }
+
+    /// Waits until a request to this route has been recorded, which happens at its end.
+    async fn until_recorded(&self, route: &str) {
+        let line = format!("landfast_http_requests_total{{route=\"{route}\"");
+        let recorded = async {
+            while !self.registry.metrics.encode().unwrap().contains(&line) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(HANGS, recorded).await.expect("the request goes on for ever");
+    }
+}
+
+async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut response = Vec::new();
+    let read = tokio::time::timeout(HANGS, stream.read_to_end(&mut response)).await;
+    // How it is closed is not the point.
+    let _ = read.expect("the connection stays open");
+    String::from_utf8(response).unwrap()
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_is_cut() {
+    let server = Server::plain("idleSeconds: 1").await;
+    // More than the kernel keeps for both sides.
+    let digest = server.registry.push_blob("dev", "team/app", &vec![0; 32 << 20]).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let basic = server.registry.basic("dev");
+    let request = format!("GET /v2/team/app/blobs/{digest} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: {basic}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    server.until_recorded("blob").await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_is_not_cut() {
+    let server = Server::plain("idleSeconds: 1").await;
+    let content = vec![7; 16 << 20];
+    let digest = server.registry.push_blob("dev", "team/app", &content).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let basic = server.registry.basic("dev");
+    let request = format!(
+        "GET /v2/team/app/blobs/{digest} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: {basic}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut response = Vec::new();
+    let mut piece = vec![0; 2 << 20];
+    loop {
+        // All together well over the limit.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        match stream.read(&mut piece).await.unwrap() {
+            0 => break,
+            length => response.extend_from_slice(&piece[..length]),
+        }
+    }
+    assert!(response.ends_with(&content));
+}
+
+#[tokio::test]
+async fn an_http2_client_that_opens_no_window_is_cut() {
+    let server = Server::tls("idleSeconds: 1, headSeconds: 60", TlsVersion::Tls12).await;
+    let digest = server.registry.push_blob("dev", "team/app", &vec![0; 4 << 20]).await;
+    let (mut client, connection) = server.http2(1000).await;
+    let request = http::Request::get(format!("https://{HOST}/v2/team/app/blobs/{digest}"))
+        .header("authorization", server.registry.basic("dev"))
+        .body(())
+        .unwrap();
+    let response = client.send_request(request, true).unwrap().0.await.unwrap();
+    assert_eq!(response.status(), 200);
+    let _ = tokio::time::timeout(HANGS, connection).await.expect("the connection stays open");
+    server.until_recorded("blob").await;
+}
+
+#[tokio::test]
+async fn an_http2_connection_without_requests_is_closed() {
+    let server = Server::tls("headSeconds: 1", TlsVersion::Tls12).await;
+    let (mut client, connection) = server.http2(65_535).await;
+    let request = http::Request::get(format!("https://{HOST}/v2/")).body(()).unwrap();
+    assert_eq!(client.send_request(request, true).unwrap().0.await.unwrap().status(), 401);
+    // By a GOAWAY, which is no error.
+    tokio::time::timeout(HANGS, connection).await.expect("the connection stays open").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn http2_clients_are_told_how_many_requests_they_may_have() {
+    let server = Server::tls("streams: 3", TlsVersion::Tls12).await;
+    let (mut client, _connection) = server.http2(65_535).await;
+    // What the server has set is known once it has answered.
+    let request = http::Request::get(format!("https://{HOST}/v2/")).body(()).unwrap();
+    client.send_request(request, true).unwrap().0.await.unwrap();
+    assert_eq!(client.current_max_send_streams(), 3);
+}
+
+#[rstest]
+#[case::silent("")]
+#[case::half_a_head("GET /v2/ HTTP/1.1\r\nHost: ")]
+#[case::kept("GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")]
+#[tokio::test]
+async fn a_connection_that_asks_for_nothing_is_closed(#[case] request: &str) {
+    let server = Server::plain("headSeconds: 1").await;
+    let response = server.exchange(request).await;
+    assert_eq!(response.starts_with("HTTP/1.1 401"), request.ends_with("\r\n\r\n"), "{response}");
+}
+
+#[tokio::test]
+async fn a_handshake_has_an_end() {
+    let server = Server::tls("handshakeSeconds: 1", TlsVersion::Tls12).await;
+    assert_eq!(server.exchange("").await, "");
+}
+
+#[tokio::test]
+async fn more_connections_wait_for_their_turn() {
+    let server = Server::plain("connections: 1").await;
+    let first = TcpStream::connect(server.address).await.unwrap();
+    let request = "GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let mut second = TcpStream::connect(server.address).await.unwrap();
+    second.write_all(request.as_bytes()).await.unwrap();
+    let waiting = tokio::time::timeout(Duration::from_millis(300), second.read_u8()).await;
+    assert!(waiting.is_err(), "served beside the first");
+    drop(first);
+    assert!(read_to_end(&mut second).await.starts_with("HTTP/1.1 401"));
+}
+
+#[rstest]
+#[case::one_large_header(format!("X: {}\r\n", "x".repeat(9000)))]
+#[case::without_end("x".repeat(9000))]
+#[case::many_headers("X: y\r\n".repeat(101))]
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused(#[case] headers: String) {
+    let server = Server::plain("headBytes: 8192").await;
+    let response = server.exchange(&format!("GET /v2/ HTTP/1.1\r\nHost: x\r\n{headers}\r\n")).await;
+    assert!(response.starts_with("HTTP/1.1 431"), "{response}");
+}
+
+#[tokio::test]
+async fn an_http2_head_that_is_too_large_is_refused() {
+    let server = Server::tls("headBytes: 8192", TlsVersion::Tls12).await;
+    let (mut client, _connection) = server.http2(65_535).await;
+    let request = http::Request::get(format!("https://{HOST}/v2/")).header("x", "x".repeat(9000)).body(()).unwrap();
+    assert_eq!(client.send_request(request, true).unwrap().0.await.unwrap().status(), 431);
+}
+
+#[tokio::test]
+async fn old_versions_of_tls_can_be_refused() {
+    let server = Server::tls("", TlsVersion::Tls13).await;
+    tls::connect(server.address, &[], &[&TLS13]).await.unwrap();
+    tls::connect(server.address, &[], &[&TLS12]).await.unwrap_err();
+    let server = Server::tls("", TlsVersion::Tls12).await;
+    tls::connect(server.address, &[], &[&TLS12]).await.unwrap();
+}
+
+/// A proxy in front may understand these otherwise. What it then takes for a part of the body must not be a request.
+#[rstest]
+#[case::length_and_chunked("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 401")]
+#[case::chunked_and_length("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", "HTTP/1.1 401")]
+#[case::two_lengths("Content-Length: 0\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 400")]
+#[case::list_of_lengths("Content-Length: 0, 5\r\n\r\n", "HTTP/1.1 400")]
+#[case::signed_length("Content-Length: +0\r\n\r\n", "HTTP/1.1 400")]
+#[case::last_is_not_chunked("Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", "HTTP/1.1 400")]
+#[case::unknown_coding("Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 400")]
+#[case::folded_header("X: a\r\n b\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 400")]
+#[case::blank_before_colon("Content-Length : 0\r\n\r\n", "HTTP/1.1 400")]
+#[case::nul("X: a\0b\r\n\r\n", "HTTP/1.1 400")]
+#[case::carriage_return("X: a\rContent-Length: 5\r\n\r\n", "HTTP/1.1 400")]
+#[case::chunk_size_without_end(&format!("Transfer-Encoding: chunked\r\n\r\n{}", "0".repeat(100_000)), "HTTP/1.1 401")]
+#[case::long_chunk_extension(&format!("Transfer-Encoding: chunked\r\n\r\n1;{}\r\nx\r\n0\r\n\r\n", "x".repeat(100_000)), "HTTP/1.1 401")]
+#[case::chunk_size_overflow("Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", "HTTP/1.1 401")]
+#[case::chunk_without_size("Transfer-Encoding: chunked\r\n\r\n;x\r\n", "HTTP/1.1 401")]
+#[tokio::test]
+async fn a_request_with_two_meanings_ends_the_connection(#[case] rest: &str, #[case] answer: &str) {
+    let server = Server::plain("").await;
+    let smuggled = "GET /v2/team/app/tags/list HTTP/1.1\r\nHost: x\r\n\r\n";
+    let response = server.exchange(&format!("GET /v2/ HTTP/1.1\r\nHost: x\r\n{rest}{smuggled}")).await;
+    assert!(response.is_empty() || response.starts_with("HTTP/1.1 4"), "{response}");
+    assert!(response.starts_with(answer), "{response}");
+    assert_eq!(response.matches("HTTP/1.1 ").count(), 1, "{response}");
+}
+
+/// RFC 9112, section 2.2, lets a line end in LF alone. Then it does so everywhere, and means one thing.
+#[tokio::test]
+async fn a_line_may_end_in_lf_alone() {
+    let server = Server::plain("").await;
+    let response = server.exchange("GET /v2/ HTTP/1.1\nHost: x\nConnection: close\n\n").await;
+    assert!(response.starts_with("HTTP/1.1 401"), "{response}");
+    assert_eq!(response.matches("HTTP/1.1 ").count(), 1, "{response}");
+}
