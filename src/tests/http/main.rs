@@ -5,6 +5,7 @@ mod audit;
 mod connections;
 mod harness;
 mod limits;
+mod logins;
 mod malformed;
 mod metrics;
 mod pull;
