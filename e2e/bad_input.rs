@@ -52,6 +52,16 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     (
         "Registry main",
+        "{storage: {emptyDir: {}}, authentication: {signingKeyRotation: 1h}}",
+        "signingKeyRotation must be at least 1d",
+    ),
+    (
+        "Registry main",
+        "{storage: {emptyDir: {}}, exposure: {trustedProxies: [proxy.example]}}",
+        "trustedProxies takes ranges of addresses: write them as 10.0.0.0/8 or fd00::/8",
+    ),
+    (
+        "Registry main",
         "{storage: {emptyDir: {}}, projectNamespaces: {from: Selector}}",
         "set selector if, and only if, from is Selector",
     ),
@@ -87,6 +97,16 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "Member ci",
         "{projectRef: {name: a}, role: Guest, subjects: [{kind: User, name: alice}]}",
         "for example htpasswd:alice",
+    ),
+    (
+        "Member ci",
+        "{projectRef: {name: a}, role: Guest, subjects: [{kind: Robot, name: CI}]}",
+        "the name of a Robot has at most 63 lower-case letters, digits and '-', and begins and ends with a letter or digit",
+    ),
+    (
+        "Member ci",
+        "{projectRef: {name: a}, role: Guest, subjects: [{kind: User, name: 'htpasswd:alice', secretName: mine}]}",
+        "secretName is for robots: the password of a User is made by whoever keeps the password file",
     ),
     ("RepositoryPolicy all", "{projectRef: {name: a}, repositories: []}", "should have at least 1 items"),
 ];

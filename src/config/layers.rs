@@ -61,8 +61,12 @@ impl Layers {
         let found: BTreeMap<String, OsString> =
             variables.into_iter().filter_map(|(name, value)| Some((ours(&name)?, value))).collect();
         for (name, value) in found {
+            // First: one of them is named like a section.
+            if READ_ELSEWHERE.contains(&name.as_str()) {
+                continue;
+            }
             let Some(key) = known.get(&name) else {
-                if READ_ELSEWHERE.contains(&name.as_str()) || is_service_link(&name) {
+                if is_service_link(&name) {
                     continue;
                 }
                 return Err(ConfigError::UnknownVariable { allowed: similar(&name, known.keys()), name });

@@ -101,6 +101,7 @@ fn text_that_looks_like_a_number_stays_as_it_was_written() {
 fn variables_of_others_are_passed_over() {
     let others = [
         "LANDFAST_LOG",
+        "LANDFAST_CACHE",
         "LANDFAST_REGISTRY_IMAGE",
         "LANDFAST_SERVICE_HOST",
         "LANDFAST_PORT",

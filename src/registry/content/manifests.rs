@@ -144,12 +144,13 @@ impl Content {
         let key = keys::manifest(repository, digest);
         let record: ManifestRecord = self.read_record(&key).await?.ok_or(ContentError::ManifestUnknown)?;
         let mut change = self.hot.change(repository, vec![Reference::Digest(digest.clone())]);
-        // The record goes last, so that a deletion that was interrupted can be repeated.
+        // Tags first, so that none points to nothing. With its record the manifest is gone, and the entry in the list of
+        // referrers stands for nothing then: before, a crash would leave a manifest that is missing there.
         self.remove_tags_of(repository, digest, &mut change).await?;
+        self.remove(&key).await?;
         if let Some(subject) = &record.subject {
             self.remove(&keys::referrer(repository, subject, digest)).await?;
         }
-        self.remove(&key).await?;
         Ok(())
     }
 

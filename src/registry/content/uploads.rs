@@ -124,7 +124,12 @@ impl Content {
             let is_repeated = small.is_empty() && self.holds_blob(repository, digest).await?;
             return if is_repeated { Ok(()) } else { self.store_small(repository, digest, small).await };
         }
-        let Filled { writer, hasher } = self.fill(id, offset, &mut body, digest.algorithm()).await?;
+        let Filled { mut writer, hasher } = self.fill(id, offset, &mut body, digest.algorithm()).await?;
+        if hasher.as_ref().map(Hasher::algorithm) != Some(digest.algorithm()) {
+            // It has to be read again, and not all of it may be there before the writer is done.
+            let length = writer.finish().await.map_err(stage_error)?;
+            writer = self.store.stage_append(&id.stage(), length).await.map_err(stage_error)?;
+        }
         let actual = self.digest_of_stage(&id.stage(), digest.algorithm(), hasher).await?;
         check_digest(digest, actual)?;
         writer.publish(&keys::blob(digest)).await.map_err(stage_error)?;
@@ -189,9 +194,8 @@ impl Content {
         algorithm: Algorithm,
         hasher: Option<Hasher>,
     ) -> Result<Digest, ContentError> {
-        let hasher = match (hasher, algorithm) {
-            (Some(known @ Hasher::Sha256(_)), Algorithm::Sha256) => known,
-            (Some(known @ Hasher::Sha512(_)), Algorithm::Sha512) => known,
+        let hasher = match hasher {
+            Some(known) if known.algorithm() == algorithm => known,
             _ => hash_stream(Hasher::new(algorithm), self.store.stage_read(id).await?).await?,
         };
         Ok(hasher.finish())

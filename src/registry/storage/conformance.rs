@@ -446,6 +446,8 @@ conformance! {
         let id = stage(&store, "").await;
         let mut writer = store.stage_append(&id, 0).await.unwrap();
         writer.write(vec![large()]).await.unwrap();
+        let length = writer.finish().await.unwrap();
+        let writer = store.stage_append(&id, length).await.unwrap();
         assert!(read_all(store.stage_read(&id).await.unwrap()).await == large());
         writer.publish(&key("a")).await.unwrap();
         assert!(read(&store, "a").await == large());

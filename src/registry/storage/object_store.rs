@@ -103,7 +103,8 @@ pub trait Quarantine: Send + Sync + 'static {
 /// [`ObjectStore::stage_len`] says.
 #[async_trait]
 pub trait StageWriter: Send {
-    /// Appends `pieces`, in their order.
+    /// Appends `pieces`, in their order. What was written is there to be read once [`finish`](StageWriter::finish) has
+    /// returned; some of it may be earlier.
     async fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), StorageError>;
 
     /// Makes what was written durable, and returns the new length.

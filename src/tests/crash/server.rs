@@ -24,25 +24,32 @@ impl Server {
     }
 
     pub fn start(&mut self) {
+        // A port that was free a moment ago may have become a client's.
+        while !self.try_start() {
+            assert!(self.output().contains("is the port in use"), "the server does not start: {}", self.output());
+        }
+    }
+
+    fn try_start(&mut self) -> bool {
         let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples/standalone");
         self.listen = free_port();
         let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_landfast"));
         command.arg("serve").arg("--manifests").arg(sample).arg("--data").arg(self.folder.path().join("data"));
         command.args(["--listen", &self.listen.to_string(), "--health-listen", &free_port().to_string()]);
+        // The test's own.
+        command.env_remove("LANDFAST_CRASH_ROUNDS").env_remove("LANDFAST_CRASH_SEED");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.process = Some(command.spawn().unwrap());
+        let process = self.process.insert(command.spawn().unwrap());
         let until = Instant::now() + PATIENCE;
-        while !self.is_up() {
-            let ended = self.process.as_mut().and_then(|process| process.try_wait().unwrap());
-            assert!(ended.is_none() && Instant::now() < until, "the server does not start: {}", self.output());
+        while process.try_wait().unwrap().is_none() {
+            if is_up(self.listen) {
+                return true;
+            }
+            assert!(Instant::now() < until, "the server does not start");
             std::thread::sleep(Duration::from_millis(5));
         }
-    }
-
-    fn is_up(&self) -> bool {
-        let answer = Connection::open(self.listen, "").and_then(|mut connection| connection.get("/v2/"));
-        answer.is_ok_and(|answer| answer.status != 503)
+        false
     }
 
     /// `kill -9`.
@@ -87,6 +94,11 @@ impl Drop for Server {
 }
 
 /// That nobody else takes it in between is likely enough.
+fn is_up(address: SocketAddr) -> bool {
+    let answer = Connection::open(address, "").and_then(|mut connection| connection.get("/v2/"));
+    answer.is_ok_and(|answer| answer.status != 503)
+}
+
 fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

@@ -18,6 +18,7 @@
 //! - `objects`, `stages` and `tmp` lie on one file system, with rename(2) atomic, timestamps finer than a
 //!   second, and an fsync(2) that tells the truth.
 
+mod append;
 mod list;
 mod pieces;
 mod read;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, IoSlice, Write};
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,6 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::super::{BodyStream, Key, Stage, StageId, StageWriter, StorageError};
+use super::append::Appender;
 use super::root::{Root, absent, lock};
 use super::{blocking, read as reader, write};
 
@@ -33,11 +35,12 @@ pub(super) fn durable_len(root: &Root, id: &StageId) -> Result<u64, StorageError
 
 pub(super) fn append(root: &Arc<Root>, id: StageId, at: u64) -> Result<Box<dyn StageWriter>, StorageError> {
     let turn = Turn::take(root, id)?;
-    let file = File::options().append(true).open(root.stage(&id)).map_err(absent("open a file", id))?;
-    if len(&file)? != at {
+    let path = root.stage(&id);
+    let appender = Appender::open(&path).map_err(absent("open a file", id))?;
+    if appender.length() != at {
         return Err(StorageError::PreconditionFailed(id.to_string()));
     }
-    Ok(Box::new(Writer { open: Some(Open { file, turn }) }))
+    Ok(Box::new(Writer { open: Some(Open { path, appender, turn }) }))
 }
 
 pub(super) async fn read(root: &Arc<Root>, id: StageId) -> Result<BodyStream, StorageError> {
@@ -112,7 +115,8 @@ struct Writer {
 }
 
 struct Open {
-    file: File,
+    path: PathBuf,
+    appender: Appender,
     turn: Turn,
 }
 
@@ -128,7 +132,7 @@ impl StageWriter for Writer {
     async fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), StorageError> {
         let mut open = self.take()?;
         let (open, written) = blocking(move || {
-            let written = write_all(&mut open.file, &pieces);
+            let written = open.appender.append(&open.path, &pieces);
             (open, written)
         })
         .await?;
@@ -137,11 +141,12 @@ impl StageWriter for Writer {
     }
 
     async fn finish(mut self: Box<Self>) -> Result<u64, StorageError> {
-        let open = self.take()?;
+        let mut open = self.take()?;
         blocking(move || {
-            sync_with_name(&open.turn.root, &open.turn.id, &open.file)?;
+            open.appender.flush().map_err(StorageError::io("write a file"))?;
+            sync_with_name(&open.turn.root, &open.turn.id, open.appender.file())?;
             lock(&open.turn.root.synced).insert(open.turn.id);
-            len(&open.file)
+            Ok(open.appender.length())
         })
         .await?
     }
@@ -149,7 +154,7 @@ impl StageWriter for Writer {
     async fn publish(mut self: Box<Self>, key: &Key) -> Result<(), StorageError> {
         let open = self.take()?;
         let key = key.clone();
-        blocking(move || publish(&open, &key)).await?
+        blocking(move || publish(open, &key)).await?
     }
 }
 
@@ -169,26 +174,11 @@ fn sync_with_name(root: &Root, id: &StageId, file: &File) -> Result<(), StorageE
     root.sync_folder(root.stages()).map_err(StorageError::io("sync a folder"))
 }
 
-fn publish(Open { file, turn }: &Open, key: &Key) -> Result<(), StorageError> {
-    let path = turn.root.stage(&turn.id);
-    sync(&turn.root, &turn.id, file)?;
-    if !write::publish(&turn.root, key, &path, file)? {
+fn publish(Open { path, mut appender, turn }: Open, key: &Key) -> Result<(), StorageError> {
+    appender.flush().map_err(StorageError::io("write a file"))?;
+    sync(&turn.root, &turn.id, appender.file())?;
+    if !write::publish(&turn.root, key, &path, appender.file())? {
         fs::remove_file(&path).map_err(StorageError::io("remove a file"))?;
-    }
-    Ok(())
-}
-
-fn write_all(file: &mut File, pieces: &[Bytes]) -> io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> =
-        pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)).collect();
-    let mut rest = &mut slices[..];
-    while !rest.is_empty() {
-        match file.write_vectored(rest) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => IoSlice::advance_slices(&mut rest, written),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
     Ok(())
 }

@@ -1,0 +1,203 @@
+//! Writing at the end of a file, past the page cache where that pays.
+//!
+//! Layers are large, and the kernel spends more on finding memory for their pages than the registry spends on hashing
+//! them; and they would push out of that memory what is pulled again and again. So large writes go to the disk directly
+//! (`O_DIRECT`), whose blocks they have to be made of: what is left over waits for more, or for the end.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, IoSlice, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use bytes::Bytes;
+
+/// Of the addresses, lengths and places of direct writes. No disk in use wants more.
+const BLOCK: usize = 4096;
+/// Held for each upload that is being received.
+const BUFFER: usize = 512 * 1024;
+/// Who sends so much at once has more to send.
+const LARGE: usize = 128 * 1024;
+
+/// A file that grows at its end. Nobody else writes to it.
+pub(super) struct Appender {
+    file: File,
+    /// How long it is.
+    length: u64,
+    direct: Direct,
+}
+
+enum Direct {
+    /// Nothing large has come yet.
+    NotYet,
+    Buffered(Buffered),
+    /// The file system can't, or the file's end is not at a block's.
+    Never,
+}
+
+/// Content that waits for more, so that whole blocks can be written.
+struct Buffered {
+    file: File,
+    /// Longer than `BUFFER`, so that it has an aligned part of that length.
+    memory: Vec<u8>,
+    start: usize,
+    filled: usize,
+}
+
+impl Appender {
+    /// Opens a file for writing at its end.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = File::options().append(true).open(path)?;
+        let length = file.metadata()?.len();
+        Ok(Self { file, length, direct: Direct::NotYet })
+    }
+
+    /// How long the file is, without what waits for more.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Appends `pieces`. Some of it may be in the file only after [`flush`](Self::flush).
+    pub(super) fn append(&mut self, path: &Path, pieces: &[Bytes]) -> io::Result<()> {
+        let length: usize = pieces.iter().map(Bytes::len).sum();
+        if matches!(self.direct, Direct::NotYet) && length >= LARGE {
+            let aligned = self.length.is_multiple_of(BLOCK as u64);
+            let opened = aligned.then(|| Buffered::open(path).ok()).flatten();
+            self.direct = opened.map_or(Direct::Never, Direct::Buffered);
+        }
+        match self.direct {
+            Direct::Buffered(_) => pieces.iter().try_for_each(|piece| self.append_piece(piece)),
+            Direct::NotYet | Direct::Never => {
+                self.append_plainly(&pieces.iter().map(|piece| &piece[..]).collect::<Vec<_>>())
+            }
+        }
+    }
+
+    /// Writes what waits for more. Nothing does afterwards.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.write_blocks()?;
+        self.write_the_rest()
+    }
+
+    fn append_piece(&mut self, mut piece: &[u8]) -> io::Result<()> {
+        while let Direct::Buffered(buffered) = &mut self.direct {
+            piece = buffered.take(piece);
+            if buffered.filled < BUFFER {
+                return Ok(());
+            }
+            self.write_blocks()?;
+        }
+        self.append_plainly(&[piece])
+    }
+
+    fn write_blocks(&mut self) -> io::Result<()> {
+        let Direct::Buffered(buffered) = &mut self.direct else { return Ok(()) };
+        if buffered.write(&mut self.length)? { Ok(()) } else { self.write_the_rest() }
+    }
+
+    /// Plainly, and so all that comes after it.
+    fn write_the_rest(&mut self) -> io::Result<()> {
+        match std::mem::replace(&mut self.direct, Direct::Never) {
+            Direct::Buffered(buffered) => self.append_plainly(&[buffered.held()]),
+            Direct::NotYet | Direct::Never => Ok(()),
+        }
+    }
+
+    fn append_plainly(&mut self, pieces: &[&[u8]]) -> io::Result<()> {
+        write_all(&mut self.file, pieces)?;
+        self.length += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        Ok(())
+    }
+}
+
+impl Buffered {
+    fn open(path: &Path) -> io::Result<Self> {
+        let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+        let file = File::options().write(true).custom_flags(flags).open(path)?;
+        let memory = vec![0; BUFFER + BLOCK];
+        let start = memory.as_ptr().align_offset(BLOCK);
+        Ok(Self { file, memory, start, filled: 0 })
+    }
+
+    /// Takes as much of `content` as there is room for, and gives back the rest.
+    fn take<'a>(&mut self, content: &'a [u8]) -> &'a [u8] {
+        let (now, rest) = content.split_at(content.len().min(BUFFER - self.filled));
+        let at = self.start + self.filled;
+        self.memory[at..at + now.len()].copy_from_slice(now);
+        self.filled += now.len();
+        rest
+    }
+
+    fn held(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.filled]
+    }
+
+    /// Writes the whole blocks at the file's end, `length`. False if the file system doesn't take them that way, and
+    /// then nothing has happened.
+    fn write(&mut self, length: &mut u64) -> io::Result<bool> {
+        let whole = self.filled - self.filled % BLOCK;
+        match self.file.write_all_at(&self.memory[self.start..self.start + whole], *length) {
+            Err(error) if error.kind() == ErrorKind::InvalidInput => return Ok(false),
+            written => written?,
+        }
+        *length += whole as u64;
+        self.memory.copy_within(self.start + whole..self.start + self.filled, self.start);
+        self.filled -= whole;
+        Ok(true)
+    }
+}
+
+fn write_all(file: &mut File, pieces: &[&[u8]]) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> =
+        pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)).collect();
+    let mut rest = &mut slices[..];
+    while !rest.is_empty() {
+        match file.write_vectored(rest) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut rest, written),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn content(length: usize) -> Vec<u8> {
+        (0..length as u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).take(length).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Whatever is there and however the rest comes, the file holds it all.
+        #[test]
+        fn a_file_holds_what_was_appended(there in 0usize..9000, lengths in prop::collection::vec(0usize..700_000, 0..6)) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("file");
+            // Every second one starts at a block's end.
+            let there = if there.is_multiple_of(2) { there - there % BLOCK } else { there };
+            let mut expected = content(there);
+            std::fs::write(&path, &expected).unwrap();
+            let mut appender = Appender::open(&path).unwrap();
+            for length in lengths {
+                let more = content(length);
+                expected.extend_from_slice(&more);
+                let (one, two) = more.split_at(length / 3);
+                appender.append(&path, &[Bytes::copy_from_slice(one), Bytes::copy_from_slice(two)]).unwrap();
+                let written = std::fs::metadata(&path).unwrap().len();
+                prop_assert_eq!(appender.length(), written);
+                prop_assert!(expected.len() as u64 - written <= BUFFER as u64);
+            }
+            appender.flush().unwrap();
+            prop_assert_eq!(appender.length(), expected.len() as u64);
+            prop_assert!(std::fs::read(&path).unwrap() == expected);
+        }
+    }
+}
