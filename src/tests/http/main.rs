@@ -3,9 +3,9 @@
 mod access;
 mod audit;
 mod connections;
+mod corpus;
 mod harness;
 mod limits;
-mod malformed;
 mod metrics;
 mod pull;
 mod push;
