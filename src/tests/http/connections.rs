@@ -61,6 +61,14 @@ impl Server {
         read_to_end(&mut stream).await
     }
 
+    /// The same, for bytes behind which the client sends the end of its side.
+    pub async fn exchange_whole(&self, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let _ = stream.write_all(request).await;
+        let _ = stream.shutdown().await;
+        read_to_end(&mut stream).await
+    }
+
     /// An HTTP/2 connection, with what drives it running.
     async fn http2(
         &self,

@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::connections::Server;
-use crate::harness::{Call, OCI_MANIFEST, Registry, Reply};
+use crate::harness::{Call, Registry, Reply};
 
 /// Longer than anything here takes, by far.
 const HANGS: Duration = Duration::from_secs(10);

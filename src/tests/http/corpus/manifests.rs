@@ -178,7 +178,11 @@ pub async fn rows(registry: &Registry) -> Vec<Row<'_>> {
         invalid("members of an image in an index", OCI_INDEX, fill(IMAGE).into()),
         invalid("manifests that are null", OCI_INDEX, br#"{"schemaVersion":2,"manifests":null}"#.into()),
         invalid("manifest without digest", OCI_INDEX, br#"{"schemaVersion":2,"manifests":[{"size":1}]}"#.into()),
-        invalid("Docker's manifest as OCI's", DOCKER_MANIFEST, fill(IMAGES[50].1).into()),
+        invalid(
+            "OCI's manifest as Docker's",
+            DOCKER_MANIFEST,
+            fill(&IMAGE.replace("2,\"config", &format!("2,\"mediaType\":\"{OCI_MANIFEST}\",\"config"))).into(),
+        ),
         Row::new("manifest: without a type", put().body(fill(IMAGE)), 400, "MANIFEST_INVALID"),
         Row::new("manifest: of two types", as_both(), 400, "MANIFEST_INVALID"),
     ]);

@@ -14,15 +14,19 @@ pub struct Checked {
 /// Name, bytes, and the status of each answer. No status: the connection ends without one.
 type Row = (&'static str, Vec<u8>, &'static [u16]);
 
-/// Sends all rows, each over its own connection, whose sending side is closed behind it.
+/// Sends all rows, each over its own connection.
 pub async fn check(server: &Server) -> Checked {
-    let rows = [lines(), heads(), bodies(&server.registry), sequences()].concat();
+    let (whole, cut) = bodies(&server.registry);
+    let whole = [lines(), heads(&server.registry), whole, sequences()].concat().into_iter().map(|row| (row, false));
+    let rows: Vec<_> = whole.chain(cut.into_iter().map(|row| (row, true))).collect();
     let number = rows.len();
-    let checked = futures::future::join_all(rows.into_iter().map(async |(name, request, expected)| {
-        let Ok(response) = tokio::time::timeout(HANGS, server.exchange(&request)).await else {
+    let checked = futures::future::join_all(rows.into_iter().map(async |((name, request, expected), is_cut)| {
+        let exchange =
+            async { if is_cut { server.exchange_whole(&request).await } else { server.exchange(&request).await } };
+        let Ok(response) = tokio::time::timeout(HANGS, exchange).await else {
             return Some(format!("{name}: hangs"));
         };
-        let answers = response.match_indices("HTTP/1.1 ").map(|(at, start)| &response[at + start.len()..][..3]);
+        let answers = response.match_indices("HTTP/1.").map(|(at, start)| &response[at + start.len() + 2..][..3]);
         let answers: Vec<u16> = answers.map(|status| status.parse().unwrap()).collect();
         (answers != expected).then(|| format!("{name}: {answers:?}, not {expected:?}: {response}"))
     }));
@@ -67,7 +71,7 @@ fn lines() -> Vec<Row> {
         ("version without number", line("GET /v2/ HTTP/"), &[400]),
         ("version of another protocol", line("GET /v2/ ICAP/1.0"), &[400]),
         ("HTTP/0.9", b"GET /v2/\r\n".to_vec(), &[400]),
-        ("HTTP/2 on a plain connection", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(), &[400]),
+        ("HTTP/2 on a plain connection", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(), &[]),
         ("TLS on a plain connection", b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03".to_vec(), &[400]),
         ("SSH", b"SSH-2.0-OpenSSH_9.6\r\n".to_vec(), &[400]),
         ("a proxy's own protocol", b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET /v2/ HTTP/1.1\r\n\r\n".to_vec(), &[400]),
@@ -80,7 +84,8 @@ fn lines() -> Vec<Row> {
 }
 
 /// Header fields.
-fn heads() -> Vec<Row> {
+fn heads(registry: &Registry) -> Vec<Row> {
+    let basic = format!("Authorization: {}", registry.basic("dev"));
     let without_host =
         |fields: &str| format!("GET /v2/ HTTP/1.1\r\n{fields}\r\nConnection: close\r\n\r\n").into_bytes();
     let head = |fields: &str| without_host(&format!("Host: {HOST}\r\n{fields}"));
@@ -90,6 +95,8 @@ fn heads() -> Vec<Row> {
         ("no host", without_host("X: y"), &[400]),
         ("two hosts", without_host("Host: a\r\nHost: b"), &[400]),
         ("the same host twice", without_host("Host: a\r\nHost: a"), &[400]),
+        ("no host, logged in", without_host(&basic), &[400]),
+        ("two hosts, logged in", head(&format!("Host: b\r\n{basic}")), &[400]),
         ("empty host", without_host("Host: "), &[400]),
         ("host with a path", without_host("Host: a/b"), &[400]),
         ("host with a user", without_host("Host: u@a"), &[400]),
@@ -129,8 +136,8 @@ fn heads() -> Vec<Row> {
     ]
 }
 
-/// Lengths that lie, and chunks that are none.
-fn bodies(registry: &Registry) -> Vec<Row> {
+/// Lengths that lie, and chunks that are none; and bodies behind whose beginning the client has gone.
+fn bodies(registry: &Registry) -> (Vec<Row>, Vec<Row>) {
     let basic = registry.basic("dev");
     let put = |fields: &str, body: &str| {
         let head = format!("PUT /v2/team/app/manifests/wire HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: {basic}");
@@ -143,7 +150,7 @@ fn bodies(registry: &Registry) -> Vec<Row> {
         format!("{head}\r\n{fields}\r\n\r\n{body}").into_bytes()
     };
     let digest = format!("digest={}", super::DIGEST);
-    vec![
+    let whole: Vec<Row> = vec![
         ("negative length", put("Content-Length: -1", "{}"), &[400]),
         ("length of a word", put("Content-Length: x", "{}"), &[400]),
         ("hexadecimal length", put("Content-Length: 0x2", "{}"), &[400]),
@@ -151,19 +158,10 @@ fn bodies(registry: &Registry) -> Vec<Row> {
         ("empty length", put("Content-Length: ", "{}"), &[400]),
         ("two numbers as length", put("Content-Length: 2 2", "{}"), &[400]),
         ("length of 20 digits", put("Content-Length: 99999999999999999999", "{}"), &[400]),
-        ("greatest length", put("Content-Length: 18446744073709551615", "{}"), &[400]),
+        ("greatest length", put("Content-Length: 18446744073709551615", "{}"), &[431]),
         ("length that no manifest has", put("Content-Length: 9223372036854775807", "{}"), &[413]),
         ("two lengths that differ", put("Content-Length: 2\r\nContent-Length: 3", "{}"), &[400]),
         ("length that is too short", put("Content-Length: 2", "{}\r\n\r\n@@@\r\n\r\n"), &[400, 400]),
-        ("manifest that is cut", put("Content-Length: 100\r\nConnection: close", "{\"schemaVersion\":2"), &[400]),
-        ("blob that is cut", blob(&digest, "Content-Length: 100\r\nConnection: close", "0123"), &[400]),
-        (
-            "blob whose last chunk is missing",
-            blob(&digest, "Transfer-Encoding: chunked\r\nConnection: close", "4\r\n0123\r\n"),
-            &[400],
-        ),
-        ("chunk that is cut", chunked("10\r\n{}"), &[400]),
-        ("no chunks at all", chunked(""), &[400]),
         ("chunk size of a word", chunked("zz\r\n{}\r\n0\r\n\r\n"), &[400]),
         ("negative chunk size", chunked("-2\r\n{}\r\n0\r\n\r\n"), &[400]),
         ("signed chunk size", chunked("+2\r\n{}\r\n0\r\n\r\n"), &[400]),
@@ -181,7 +179,19 @@ fn bodies(registry: &Registry) -> Vec<Row> {
         ("blank behind the coding's name", put("Transfer-Encoding : chunked", "0\r\n\r\n"), &[400]),
         ("empty coding", put("Transfer-Encoding: ", "0\r\n\r\n"), &[400]),
         ("unknown expectation of a body", put("Expect: x\r\nContent-Length: 2\r\nConnection: close", "{}"), &[400]),
-    ]
+    ];
+    let cut: Vec<Row> = vec![
+        ("manifest that is cut", put("Content-Length: 100\r\nConnection: close", "{\"schemaVersion\":2"), &[400]),
+        ("blob that is cut", blob(&digest, "Content-Length: 100\r\nConnection: close", "0123"), &[400]),
+        (
+            "blob whose last chunk is missing",
+            blob(&digest, "Transfer-Encoding: chunked\r\nConnection: close", "4\r\n0123\r\n"),
+            &[400],
+        ),
+        ("chunk that is cut", chunked("10\r\n{}"), &[400]),
+        ("no chunks at all", chunked(""), &[400]),
+    ];
+    (whole, cut)
 }
 
 /// One request behind the other.
