@@ -83,6 +83,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "rotation must be at least 1h",
     ),
     ("Member ci", "{projectRef: {name: a}, role: Guest, subjects: []}", "should have at least 1 items"),
+    (
+        "Member ci",
+        "{projectRef: {name: a}, role: Guest, subjects: [{kind: User, name: alice}]}",
+        "for example htpasswd:alice",
+    ),
     ("RepositoryPolicy all", "{projectRef: {name: a}, repositories: []}", "should have at least 1 items"),
 ];
 

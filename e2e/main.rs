@@ -18,6 +18,7 @@ mod deletion;
 mod durability;
 mod harness;
 mod installation;
+mod logins;
 mod malformed;
 mod pull_secrets;
 mod quickstart;

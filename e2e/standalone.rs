@@ -97,6 +97,41 @@ fn who_may_not_is_told_so_in_the_words_of_oci() {
 }
 
 #[test]
+fn users_come_and_go_with_the_password_file() {
+    local_test(async || {
+        let server = Server::start().await;
+        let remote = server.remote();
+        let alice = Login::new("alice", "secret", &remote.host);
+        assert_eq!(remote.request("GET", "/v2/", Some(&alice)).await.status, 401, "nobody is there yet");
+        let member = GUEST.replace("name: guest", "name: people").replace("role: Guest", "role: Developer");
+        let member = member.replace("{kind: Robot, name: reader}", "{kind: User, name: 'htpasswd:alice'}");
+        std::fs::write(server.manifests.join("people.yaml"), member).unwrap();
+        let line = format!("alice:{}\n", bcrypt::hash("secret", 5).unwrap());
+        std::fs::write(&server.users, &line).unwrap();
+        promised("alice logs in", &remote, "/v2/", Some(&alice), 200).await;
+        promised("alice is a member", &remote, MANIFEST, Some(&alice), 404).await;
+        let image = pushed(&server, "demo/app:v1", &alice, 1_000).await;
+        assert_eq!(remote.pull("demo/app:v1", Some(&alice)).await.unwrap().0, image.digest);
+        let challenged = remote.send("GET", "/v2/", &[]).await;
+        let challenge = challenged.header("www-authenticate").expect("a challenge").to_owned();
+        let token = crate::harness::bearer(&remote.token(&challenge, Some(&alice)).await);
+
+        std::fs::write(&server.users, "alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n").unwrap();
+        within(PROMISED, "the log says what is wrong", async || {
+            let output = server.output();
+            if output.contains("line 1: the password is stored as SHA-1") { Ok(()) } else { Err(output) }
+        })
+        .await;
+        assert_eq!(remote.request("GET", "/v2/", Some(&alice)).await.status, 200, "a broken file changes nothing");
+
+        std::fs::write(&server.users, line.replace("alice", "bob")).unwrap();
+        promised("alice is refused", &remote, "/v2/", Some(&alice), 401).await;
+        let answer = remote.send("GET", "/v2/", &[("Authorization", &token)]).await;
+        assert_eq!(answer.status, 401, "a token from before is refused too: {}", answer.text());
+    });
+}
+
+#[test]
 fn anybody_pulls_what_is_public_or_official() {
     local_test(async || {
         let server = Server::start().await;

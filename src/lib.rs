@@ -17,7 +17,8 @@
 //!
 //! # One push
 //! A client's first request gets a 401 whose challenge names `/token` ([`registry::auth`]). There it shows its
-//! credential, a signed token that names a Member by UID ([`policy::CredentialClaims`]), and gets a short token for the part
+//! credential, a signed token that names a Member by UID ([`policy::CredentialClaims`]), or the password of a user
+//! ([`policy::Users`]), and gets a short token for the part
 //! of the scopes asked for that [`policy::authorize`] allows. From then on each request is parsed once into a
 //! [`registry::http::Route`], its operation is authorized against the [`policy::Snapshot`] in force (the token is
 //! only an upper bound), and a handler runs. A blob streams into a staged object while it is hashed, is published

@@ -53,12 +53,17 @@ impl Login {
         Self { username: field("username"), password: field("password"), docker_config: text.to_owned() }
     }
 
+    /// A user for one host.
+    pub fn new(username: &str, password: &str, host: &str) -> Self {
+        let auth = STANDARD.encode(format!("{username}:{password}"));
+        let login = serde_json::json!({"username": username, "password": password, "auth": auth});
+        let docker_config = serde_json::json!({"auths": {host: login}}).to_string();
+        Self { username: username.to_owned(), password: password.to_owned(), docker_config }
+    }
+
     /// The same user with another password, for one host.
     pub fn with_password(&self, password: &str, host: &str) -> Self {
-        let auth = STANDARD.encode(format!("{}:{password}", self.username));
-        let login = serde_json::json!({"username": self.username, "password": password, "auth": auth});
-        let docker_config = serde_json::json!({"auths": {host: login}}).to_string();
-        Self { username: self.username.clone(), password: password.to_owned(), docker_config }
+        Self::new(&self.username, password, host)
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Server {
     /// Where its manifests are. They may be edited.
     pub manifests: PathBuf,
     data: PathBuf,
+    /// Where users and their passwords are. It may be edited.
+    pub users: PathBuf,
     folder: TempDir,
     process: Option<Child>,
 }
@@ -57,9 +59,10 @@ impl Server {
     async fn serving(listen: SocketAddr, tls: Option<Certificates>, folder: TempDir, data: Option<PathBuf>) -> Self {
         let manifests = folder.path().join("manifests");
         copy_folder(&environment::repository().join("config/samples/standalone"), &manifests);
-        let data = data.unwrap_or_else(|| folder.path().join("data"));
-        let mut server =
-            Self { listen, tls, health: free_port(Ipv4Addr::LOCALHOST), manifests, data, folder, process: None };
+        let (data, users) = (data.unwrap_or_else(|| folder.path().join("data")), folder.path().join("htpasswd"));
+        std::fs::write(&users, "# nobody yet\n").expect("the folder can be written");
+        let health = free_port(Ipv4Addr::LOCALHOST);
+        let mut server = Self { listen, tls, health, manifests, data, users, folder, process: None };
         server.restart().await;
         server
     }
@@ -71,6 +74,7 @@ impl Server {
             std::fs::File::options().create(true).append(true).open(self.log_path()).expect("a log can be written");
         let mut command = std::process::Command::new(environment::landfast());
         command.arg("serve").arg("--manifests").arg(&self.manifests).arg("--data").arg(&self.data);
+        command.arg("--htpasswd").arg(&self.users);
         command.args(["--listen", &self.listen.to_string(), "--health-listen", &self.health.to_string()]);
         if let Some(Certificates { certificate, key, .. }) = &self.tls {
             command.arg("--tls-certificate").arg(certificate).arg("--tls-key").arg(key);

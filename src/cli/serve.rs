@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use landfast::config::{PolicySource, ServeConfig, StorageConfig, TraceSettings};
-use landfast::registry::auth::Live;
+use landfast::registry::auth::{HtpasswdFile, Live};
 use landfast::registry::content::{Content, UploadSweep};
 use landfast::registry::http::{self, App, CertificateFiles, HttpMetrics};
 use landfast::registry::metrics::observe;
@@ -45,6 +45,10 @@ pub struct Arguments {
     /// Private key in PEM [env: LANDFAST_TLS_KEY]
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+    /// Users and passwords as `htpasswd -B` writes them, read again when they change
+    /// [env: LANDFAST_AUTHENTICATION_HTPASSWD]
+    #[arg(long, value_name = "FILE")]
+    pub htpasswd: Option<PathBuf>,
     /// Any key of the configuration, such as limits.uploads=100; as often as needed
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -76,6 +80,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     observe(&metrics, Arc::clone(&live), tls.clone());
     let listener = super::listen(config.listen, "registry").await?;
     let health = super::listen(config.health_listen, "health endpoints").await?;
+    follow_users(&config, &live, shutdown.clone()).await?;
     let policy = follow_policy(&config, &live, shutdown.clone()).await?;
 
     let observed = Arc::clone(&live);
@@ -98,6 +103,19 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     policy.await?;
     traces.stop().await;
     health_shutdown.cancel();
+    Ok(())
+}
+
+/// Lets users in, and keeps them as the file says in the background.
+async fn follow_users(config: &ServeConfig, live: &Arc<Live>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let Some(path) = config.authentication.htpasswd.clone() else { return Ok(()) };
+    let mut file = HtpasswdFile::new(path, Arc::clone(live));
+    match (file.load().await, &config.policy) {
+        // In a cluster it comes from a Secret that may be made or mended later; robots and nodes don't wait for it.
+        (Err(error), PolicySource::Kube { .. }) => tracing::warn!(%error, "no user can log in yet"),
+        (result, _) => result?,
+    }
+    tokio::spawn(file.watch(shutdown));
     Ok(())
 }
 
@@ -125,6 +143,14 @@ async fn follow_policy(
                 bail!(
                     "Registry {} wants TLS: give --tls-certificate and --tls-key, or set spec.tls.disabled: {{}} in its manifest",
                     loaded.inputs.registry.metadata.name.as_deref().unwrap_or_default()
+                );
+            }
+            if let (Some(secret), None) =
+                (&loaded.inputs.registry.spec.authentication.htpasswd_secret_ref, &config.authentication.htpasswd)
+            {
+                bail!(
+                    "users come from Secret {}, and there is no cluster to take it from: give --htpasswd",
+                    secret.name
                 );
             }
             standalone::print_help(config, &loaded);

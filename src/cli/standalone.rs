@@ -61,6 +61,7 @@ fn flags(arguments: &Arguments) -> anyhow::Result<Vec<(&'static str, String, &'s
         (ROOT, &data, "--data"),
         ("tls.certificate", &arguments.tls_certificate, "--tls-certificate"),
         ("tls.key", &arguments.tls_key, "--tls-key"),
+        ("authentication.htpasswd", &arguments.htpasswd, "--htpasswd"),
     ];
     for (key, value, flag) in paths {
         if let Some(path) = value {

@@ -162,7 +162,11 @@ impl Default for CacheSettings {
 /// Who may log in besides those that the policy names.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct AuthenticationSettings {}
+pub struct AuthenticationSettings {
+    /// File with users and passwords as `htpasswd -B` writes it, read again when it changes. Absent: no users.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub htpasswd: Option<PathBuf>,
+}
 
 fn default_listen() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], 5000))

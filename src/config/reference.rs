@@ -22,9 +22,10 @@ lower layer has set. A key or a variable that is not known ends the process, and
 message names it. `landfast serve --print-config` with the same layers prints what comes out of them. Of alternatives
 (`policy.kube` and `policy.manifests`) a higher layer's choice replaces a lower one's.
 
-Shorthands: `--listen`, `--health-listen`, `--tls-certificate` and `--tls-key` set the keys of their names. `--data DIR`
-(`LANDFAST_DATA`) sets `storage.filesystem.root` to `DIR/registry` and the state of `--manifests` to `DIR`. `--manifests DIR` and
-`--kube NAMESPACE/NAME` set `policy`, and with them the default addresses are 127.0.0.1:5000 and 127.0.0.1:8081.
+Shorthands: `--listen`, `--health-listen`, `--tls-certificate` and `--tls-key` set the keys of their names, `--htpasswd` sets
+`authentication.htpasswd`. `--data DIR` (`LANDFAST_DATA`) sets `storage.filesystem.root` to `DIR/registry` and the state of
+`--manifests` to `DIR`. `--manifests DIR` and `--kube NAMESPACE/NAME` set `policy`, and with them the default addresses are
+127.0.0.1:5000 and 127.0.0.1:8081.
 
 Sizes are in bytes. Logs have variables of their own: `LANDFAST_LOG` and `LANDFAST_LOG_FORMAT`.
 ";

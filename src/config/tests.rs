@@ -55,6 +55,7 @@ fn reads_what_it_writes() {
     });
     config.limits.blob_bytes = Some(7);
     config.limits.uploads = 3;
+    config.authentication.htpasswd = Some("/users".into());
     config.proxies.headers = ForwardingHeaders::Forwarded;
     config.telemetry.traces.sample_ratio = 0.5;
     assert_eq!(read_all(&config.to_yaml(), &[], &[]).unwrap(), config);

@@ -1,6 +1,6 @@
 //! Everything that the operator has to know, followed and kept in memory, and who is to be woken by which change.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -197,6 +197,20 @@ impl World {
         let reference = &project.spec.registry_ref;
         let namespace = reference.namespace.clone().or_else(|| project.namespace()).unwrap_or_default();
         self.registries.get(&ObjectRef::new(&reference.name).within(&namespace))
+    }
+
+    /// The Projects that name a Registry, accepted or not, and the Members of it and of them.
+    pub fn belonging_to(&self, registry: &Registry) -> (Vec<Arc<Project>>, Vec<Arc<Member>>) {
+        let mut projects = self.projects.state();
+        projects.retain(|project| belongs_to(project, registry));
+        let names: HashSet<_> = projects.iter().map(|project| (project.namespace(), project.name_any())).collect();
+        let mut members = self.members.state();
+        members.retain(|member| match (&member.spec.registry_ref, &member.spec.project_ref) {
+            (Some(reference), _) => reference.name == registry.name_any() && member.namespace() == registry.namespace(),
+            (None, Some(reference)) => names.contains(&(member.namespace(), reference.name.clone())),
+            (None, None) => false,
+        });
+        (projects, members)
     }
 
     pub fn project(&self, namespace: &str, name: &str) -> Option<Arc<Project>> {

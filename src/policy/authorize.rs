@@ -27,15 +27,16 @@ pub enum Denial {
 
 /// Whether `identity` may do `operation` at the time `now`. Everything that is not allowed here is denied.
 pub fn authorize(snapshot: &Snapshot, identity: &Identity, operation: &Operation, now: Timestamp) -> Decision {
-    let Some(grant) = snapshot.grant_of(identity, now) else { return Decision::Deny(Denial::Revoked) };
+    let Some(grants) = snapshot.grants_of(identity, now) else { return Decision::Deny(Denial::Revoked) };
+    let grants = || grants.iter().filter(|grant| grant.holds(now));
     let repository = &operation.repository;
     let allowed = match snapshot.project_of(repository) {
-        None if may_see_that_no_project_exists(grant, operation.action) => {
+        None if grants().any(|grant| may_see_that_no_project_exists(grant, operation.action)) => {
             return Decision::Deny(Denial::NoProject { repository: repository.to_string() });
         }
         None => false,
         Some(project) => {
-            let role = grant.and_then(|grant| role_in(grant, project, operation));
+            let role = grants().filter_map(|grant| role_in(grant, project, operation)).max();
             permits(project, role, identity, operation)
         }
     };
@@ -52,8 +53,8 @@ pub fn authorize(snapshot: &Snapshot, identity: &Identity, operation: &Operation
 
 /// The clearer message is for those who may see every project: to others, the difference between the two refusals would
 /// tell which private projects exist.
-fn may_see_that_no_project_exists(grant: Option<&Grant>, action: Action) -> bool {
-    action == Action::Push && grant.is_some_and(|grant| grant.scope == Scope::Registry && grant.role >= Role::Developer)
+fn may_see_that_no_project_exists(grant: &Grant, action: Action) -> bool {
+    action == Action::Push && grant.scope == Scope::Registry && grant.role >= Role::Developer
 }
 
 /// The role that the grant gives in this repository.
@@ -87,7 +88,7 @@ fn permits(project: &ProjectEntry, role: Option<Role>, identity: &Identity, oper
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{CredentialSubject, Glob, PolicyRule, RegistryFacts, RobotGrant};
+    use crate::policy::{CredentialSubject, FailureLimits, Glob, PolicyRule, RegistryFacts, RobotGrant, User};
     use rstest::rstest;
     use std::collections::HashMap;
 
@@ -104,7 +105,12 @@ mod tests {
         let team = |role| (Scope::Project("team".to_owned()), role);
         let (guest, developer, admin) = (team(Role::Guest), team(Role::Developer), team(Role::Admin));
         Snapshot {
-            registry: RegistryFacts { uid: "r".to_owned(), name: "ns/main".to_owned(), token_ttl: 300 },
+            registry: RegistryFacts {
+                uid: "r".to_owned(),
+                name: "ns/main".to_owned(),
+                token_ttl: 300,
+                failures: FailureLimits::default(),
+            },
             projects: HashMap::from([
                 project("team", Visibility::Private, false),
                 project("team/inner", Visibility::Private, false),
@@ -120,12 +126,29 @@ mod tests {
                 robot("platform", Scope::Registry, Role::Developer),
             ]),
             pull_secrets: HashMap::new(),
+            users: HashMap::from([
+                user("reader", &[team(Role::Guest)]),
+                user("writer", &[team(Role::Guest), team(Role::Developer), (Scope::Registry, Role::Guest)]),
+            ]),
         }
+    }
+
+    fn user(name: &str, grants: &[(Scope, Role)]) -> (User, Vec<Grant>) {
+        let grant = |(scope, role): &(Scope, Role)| Grant {
+            scope: scope.clone(),
+            role: *role,
+            repositories: vec![],
+            expires_at: None,
+        };
+        (User::htpasswd(name).unwrap(), grants.iter().map(grant).collect())
     }
 
     fn who(member: &str) -> Identity {
         if member == "anonymous" {
             return Identity::Anonymous;
+        }
+        if let Some(user) = member.strip_prefix("user ") {
+            return Identity::User(User::htpasswd(user).unwrap());
         }
         let (namespace, name) = ("ns".to_owned(), "ci".to_owned());
         Identity::Credential(CredentialSubject::Robot { member: member.to_owned(), namespace, name, generation: 1 })
@@ -153,6 +176,12 @@ mod tests {
     #[case::official("library/app", "anonymous", [true, false, false])]
     #[case::official("library/app", "librarian", [true, false, false])]
     #[case::official("library/app", "platform", [true, true, true])]
+    #[case::user_without_role("team/app", "user nobody", [false, false, false])]
+    #[case::user_without_role("internal/app", "user nobody", [true, false, false])]
+    #[case::user_without_role("public/app", "user nobody", [true, false, false])]
+    #[case::user("team/app", "user reader", [true, false, false])]
+    #[case::user_with_the_greatest_of_several_roles("team/app", "user writer", [true, true, true])]
+    #[case::user_with_the_greatest_of_several_roles("team/inner/app", "user writer", [true, false, false])]
     #[case::no_project("nowhere/app", "platform", [false, false, false])]
     #[case::project_path_is_no_repository("team", "admin", [false, false, false])]
     fn matrix(#[case] repository: &str, #[case] member: &str, #[case] expected: [bool; 3]) {
@@ -172,6 +201,15 @@ mod tests {
         assert_eq!(decide(&snapshot, &who("admin"), Action::Pull, "team/app"), revoked);
         snapshot.robots.get_mut("developer").unwrap().robots.clear();
         assert_eq!(decide(&snapshot, &who("developer"), Action::Pull, "team/app"), revoked);
+    }
+
+    #[test]
+    fn a_role_of_a_user_ends_without_ending_the_others() {
+        let mut snapshot = snapshot();
+        let grants = snapshot.users.get_mut(&User::htpasswd("writer").unwrap()).unwrap();
+        grants[1].expires_at = Some(Timestamp::UNIX_EPOCH);
+        assert_ne!(decide(&snapshot, &who("user writer"), Action::Push, "team/app"), Decision::Allow);
+        assert_eq!(decide(&snapshot, &who("user writer"), Action::Pull, "team/app"), Decision::Allow);
     }
 
     #[test]

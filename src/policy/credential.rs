@@ -98,7 +98,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// The keys of a Registry: one that signs, and those that signed before it and are still trusted.
+/// The keys of a Registry: one that signs, and others that are trusted: those that signed before it, and the next one.
 #[derive(Clone, Debug)]
 pub struct KeySet {
     current: SigningKey,
@@ -106,7 +106,7 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// The name under which the signing key is kept, in a Secret or a folder. Every other `*.pem` is a previous key.
+    /// The name under which the signing key is kept, in a Secret or a folder. Every other `*.pem` is a trusted key.
     pub const CURRENT_FILE: &'static str = "signing.pem";
 
     pub fn new(current: SigningKey, previous: Vec<SigningKey>) -> Self {
@@ -183,13 +183,19 @@ impl CredentialClaims {
     /// Reads a credential given as a password to the registry with the UID `audience`.
     pub fn verify(credential: &str, keys: &KeySet, audience: &str, now: Timestamp) -> Result<Self, CredentialError> {
         let claims: Self = keys.verify(CREDENTIAL_TYPE, credential)?;
-        if claims.aud != audience {
+        claims.check(audience, now)?;
+        Ok(claims)
+    }
+
+    /// Whether they are for here and now.
+    pub fn check(&self, audience: &str, now: Timestamp) -> Result<(), CredentialError> {
+        if self.aud != audience {
             return Err(CredentialError::Audience);
         }
-        if claims.exp.is_some_and(|end| end <= now.as_second()) {
+        if self.exp.is_some_and(|end| end <= now.as_second()) {
             return Err(CredentialError::Expired);
         }
-        Ok(claims)
+        Ok(())
     }
 }
 

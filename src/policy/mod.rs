@@ -8,7 +8,9 @@ pub mod compile;
 mod credential;
 mod docker_config;
 mod glob;
+pub mod htpasswd;
 mod identity;
+mod key_rotation;
 mod operation;
 mod snapshot;
 
@@ -17,8 +19,11 @@ pub use compile::{Inputs, ObjectKey, Problem, Reason, compile};
 pub use credential::{CredentialClaims, CredentialError, KeyError, KeySet, SigningKey};
 pub use docker_config::docker_config_json;
 pub use glob::Glob;
-pub use identity::{CredentialSubject, Identity};
+pub use htpasswd::{HtpasswdError, Users};
+pub use identity::{CredentialSubject, Identity, Provider, User, UserError};
+pub use key_rotation::{KeyRing, MOST_PREVIOUS, Plan as KeyPlan, Step as KeyStep};
 pub use operation::{Action, Operation};
 pub use snapshot::{
-    Grant, PolicyRule, ProjectEntry, PullGrant, RegistryFacts, RobotGrant, Role, Scope, Snapshot, Visibility,
+    FailureLimits, Grant, PolicyRule, ProjectEntry, PullGrant, RegistryFacts, RobotGrant, Role, Scope, Snapshot,
+    Visibility,
 };

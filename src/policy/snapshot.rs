@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::{CredentialSubject, Glob, Identity};
+use super::{CredentialSubject, Glob, Identity, User};
 use crate::oci::RepositoryName;
 
 /// What a member may do; a greater role includes the smaller ones.
@@ -32,6 +32,22 @@ pub struct RegistryFacts {
     pub name: String,
     /// Life of a token, in seconds.
     pub token_ttl: u64,
+    pub failures: FailureLimits,
+}
+
+/// How many failed logins are borne.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailureLimits {
+    /// In the long run.
+    pub per_minute: u32,
+    /// At once.
+    pub burst: u32,
+}
+
+impl Default for FailureLimits {
+    fn default() -> Self {
+        Self { per_minute: 10, burst: 20 }
+    }
 }
 
 /// Where a grant holds.
@@ -51,6 +67,13 @@ pub struct Grant {
     /// Empty: all repositories. In a Project they are relative to its path.
     pub repositories: Vec<Glob>,
     pub expires_at: Option<Timestamp>,
+}
+
+impl Grant {
+    /// Whether it has not expired.
+    pub fn holds(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|end| end > now)
+    }
 }
 
 /// A Member's grant to its robots.
@@ -121,6 +144,8 @@ pub struct Snapshot {
     pub robots: HashMap<String, RobotGrant>,
     /// By UID of the Project.
     pub pull_secrets: HashMap<String, PullGrant>,
+    /// What Members grant to users. Whether there is such a user is another question.
+    pub users: HashMap<User, Vec<Grant>>,
 }
 
 impl Snapshot {
@@ -132,9 +157,14 @@ impl Snapshot {
     /// What this identity has been granted, or `None` if it is no longer valid: its Member or Project is gone, has
     /// expired, or has revoked it.
     ///
-    /// An anonymous client is valid and has no grant.
-    pub fn grant_of(&self, identity: &Identity, now: Timestamp) -> Option<Option<&Grant>> {
-        let Identity::Credential(subject) = identity else { return Some(None) };
+    /// An anonymous client is valid and has no grant. So is a user as far as the policy goes: whether his provider
+    /// still knows him has to be asked there. Of a user's grants some may have expired.
+    pub fn grants_of(&self, identity: &Identity, now: Timestamp) -> Option<&[Grant]> {
+        let subject = match identity {
+            Identity::Anonymous => return Some(&[]),
+            Identity::User(user) => return Some(self.users.get(user).map(Vec::as_slice).unwrap_or_default()),
+            Identity::Credential(subject) => subject,
+        };
         let (grant, generation) = match subject {
             CredentialSubject::Robot { member, name, .. } => {
                 let robot = self.robots.get(member)?;
@@ -147,7 +177,6 @@ impl Snapshot {
                 (&pull.grant, pull.generation)
             }
         };
-        let expired = grant.expires_at.is_some_and(|end| end <= now);
-        (subject.generation() >= generation && !expired).then_some(Some(grant))
+        (subject.generation() >= generation && grant.holds(now)).then_some(std::slice::from_ref(grant))
     }
 }

@@ -18,7 +18,7 @@ pub use line_format::LogFormat;
 pub use logging::{LoggingError, Logs};
 pub use metrics::Metrics;
 pub use request_id::{RequestId, RequestIdError};
-pub use traces::{RequestSpan, TraceExport, Traces, TracesError, traced, traced_now};
+pub use traces::{RequestSpan, TraceExport, Traces, TracesError, traced};
 
 /// Work that goes on in a task of its own, but still for the current request: its lines bear the request's ID, and its
 /// spans belong to the request's.

@@ -61,7 +61,3 @@ pub(super) fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
 pub async fn traced<T, E>(_: &'static str, _: &'static str, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     work.await
 }
-
-pub fn traced_now<T, E>(_: &'static str, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    work()
-}

@@ -99,6 +99,12 @@ const PVC: &str = "storage: {persistentVolumeClaim: {size: 1Gi}}";
 )]
 #[case::proxy_by_name("main", "{storage: {emptyDir: {}}, exposure: {trustedProxies: [ingress]}}", "10.0.0.0/8 or")]
 #[case::token_ttl("main", "{storage: {emptyDir: {}}, authentication: {tokenTTL: 5s}}", "between 60s and 24h")]
+#[case::key_rotation(
+    "main",
+    "{storage: {emptyDir: {}}, authentication: {signingKeyRotation: 5h}}",
+    "signingKeyRotation must be at least 1d"
+)]
+#[case::key_rotation_in_days("main", "{storage: {emptyDir: {}}, authentication: {signingKeyRotation: 90d}}", "")]
 #[case::selector("main", "{storage: {emptyDir: {}}, projectNamespaces: {from: Selector}}", "only if, from is Selector")]
 #[case::selector_unused(
     "main",
@@ -177,6 +183,20 @@ fn project_changes(#[case] old: &str, #[case] new: &str, #[case] expected: &str)
 )]
 fn member_rules(#[case] spec: &str, #[case] expected: &str) {
     let actual = messages(parse::<Member>("Member", "ci", spec).validate_cel());
+    assert!(if expected.is_empty() { actual.is_empty() } else { actual.contains(expected) }, "{actual:?}");
+}
+
+#[rstest]
+#[case::user("{kind: User, name: 'htpasswd:Alice.B@example.com'}", "")]
+#[case::user_without_provider("{kind: User, name: alice}", "for example htpasswd:alice")]
+#[case::user_of_unknown_provider("{kind: User, name: 'ldap:alice'}", "for example htpasswd:alice")]
+#[case::user_like_a_robot("{kind: User, name: 'htpasswd:robot/ns/ci'}", "for example htpasswd:alice")]
+#[case::user_with_secret("{kind: User, name: 'htpasswd:alice', secretName: x}", "secretName is for robots")]
+#[case::robot_like_a_user("{kind: Robot, name: 'htpasswd:alice'}", "the name of a Robot")]
+#[case::robot_in_capitals("{kind: Robot, name: CI}", "the name of a Robot")]
+fn subject_rules(#[case] subject: &str, #[case] expected: &str) {
+    let spec = format!("{{projectRef: {{name: a}}, role: Guest, subjects: [{subject}]}}");
+    let actual = messages(parse::<Member>("Member", "ci", &spec).validate_cel());
     assert!(if expected.is_empty() { actual.is_empty() } else { actual.contains(expected) }, "{actual:?}");
 }
 

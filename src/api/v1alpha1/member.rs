@@ -93,12 +93,21 @@ pub enum Role {
 
 /// Somebody or something with a role.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new("self.kind != 'Robot' || self.name.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')")
+        .message("the name of a Robot has at most 63 lower-case letters, digits and '-', and begins and ends with a letter or digit"),
+    validation = Rule::new("self.kind != 'User' || self.name.matches('^htpasswd:[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}$')")
+        .message("the name of a User begins with who knows him, htpasswd: is followed by the name in the Registry's password file, for example htpasswd:alice"),
+    validation = Rule::new("self.kind == 'Robot' || !has(self.secretName)")
+        .message("secretName is for robots: the password of a User is made by whoever keeps the password file")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
     /// Kind of the subject.
     pub kind: SubjectKind,
-    /// Name of the subject. For a robot it is freely chosen.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    /// Name of the subject. For a robot it is freely chosen. For a user it begins with who knows him:
+    /// `htpasswd:alice` is the user `alice` of the file that the Registry's `spec.authentication.htpasswdSecretRef` names.
+    #[schemars(length(min = 1, max = 128))]
     pub name: String,
     /// For a robot: name of the Secret that the operator makes. Default: `<member>-<robot>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,6 +123,8 @@ pub struct Subject {
 pub enum SubjectKind {
     /// An account for a program. It exists through its Member alone.
     Robot,
+    /// A person with an account of his own. Its name says whose: `htpasswd:alice`.
+    User,
 }
 
 /// What a Member is now.
@@ -150,6 +161,11 @@ impl Member {
     /// The robots among the subjects.
     pub fn robots(&self) -> impl Iterator<Item = &Subject> {
         self.spec.subjects.iter().filter(|subject| subject.kind == SubjectKind::Robot)
+    }
+
+    /// The users among the subjects.
+    pub fn users(&self) -> impl Iterator<Item = &Subject> {
+        self.spec.subjects.iter().filter(|subject| subject.kind == SubjectKind::User)
     }
 
     /// The name of the Secret of one of the robots, set or by default.

@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod certificates;
+mod htpasswd;
 mod keys;
 mod readiness;
 pub(super) mod reconcile;

@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Api;
 use kube::runtime::reflector::ObjectRef;
 
@@ -18,11 +18,14 @@ use super::super::finalizer;
 use super::super::status::{self, Verdict};
 use super::build::{self, Inputs, Objects, PolicyBinding, claim_name, names};
 use super::readiness::{Readiness, judge};
-use super::{keys, tls};
+use super::{htpasswd, keys, tls};
 use crate::api::v1alpha1::{ConditionType, DeletionPolicy, Registry, RegistryStatus};
 
 /// A ClusterRoleBinding and a claim outlive their Registry if nobody takes care.
 const FINALIZER: &str = "landfast.dev/registry";
+
+/// How often the password file is looked at.
+const HTPASSWD_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 
 /// Brings everything of a Registry in place and says so in its status.
 pub(in super::super) async fn reconcile(
@@ -57,6 +60,10 @@ struct Outcome {
     tls: tls::Outcome,
     /// What keeps the registry from working, if it is not the pods' affair.
     problem: Option<Verdict>,
+    /// What somebody should know although it works.
+    note: Option<String>,
+    /// When there is something to do next.
+    due_at: Option<Timestamp>,
     /// The Deployment as it was just written, which is newer than what the world knows.
     deployment: Option<Deployment>,
 }
@@ -71,7 +78,7 @@ async fn bring_in_place(registry: &Arc<Registry>, context: &Context) -> Result<O
     let needs_mending = outcome.problem.is_some();
     let wanted = observe(registry, context, &outcome, now);
     status::write(context, &**registry, registry.status.as_ref(), &wanted, |status| &status.conditions).await?;
-    let due = outcome.tls.due_at.map(|due| Duration::try_from(due.duration_since(now)).unwrap_or_default());
+    let due = outcome.due_at.map(|due| Duration::try_from(due.duration_since(now)).unwrap_or_default());
     let due = due.map(|due| due.max(Duration::from_secs(1)));
     Ok(if needs_mending { Some(due.map_or(SECOND_LOOK, |due| due.min(SECOND_LOOK))) } else { due })
 }
@@ -92,8 +99,9 @@ async fn apply_all(registry: &Registry, context: &Context, now: Timestamp) -> Re
     let namespace = Some(names::namespace(registry));
     let namespace = namespace.as_deref();
     let apply = &context.apply;
-    if let Some(problem) = keys::ensure(registry, &owner, context).await? {
-        return Ok(Outcome { problem: Some(problem), ..Outcome::default() });
+    let keys::Outcome { problem, note, due_at } = keys::ensure(registry, &owner, context, now).await?;
+    if problem.is_some() {
+        return Ok(Outcome { problem, ..Outcome::default() });
     }
     let inputs = Inputs { registry, image: &context.settings.registry_image };
     let Objects {
@@ -129,7 +137,7 @@ async fn apply_all(registry: &Registry, context: &Context, now: Timestamp) -> Re
         }
     }
     apply.apply(&owner, config_map).await?;
-    let mut problem = tls.problem.clone();
+    let mut problem = tls.problem.clone().or(htpasswd::problem(registry, context).await?);
     match persistent_volume_claim {
         Some(claim) => drop(apply.apply(&owner, claim).await?),
         None => problem = problem.or(missing_claim(registry, context).await?),
@@ -139,7 +147,11 @@ async fn apply_all(registry: &Registry, context: &Context, now: Timestamp) -> Re
         None => apply.delete::<PodDisruptionBudget>(&owner, namespace, &names::name(registry)).await?,
     }
     let deployment = apply.apply(&owner, deployment).await?;
-    Ok(Outcome { tls, problem, deployment })
+    // Nothing tells of a change of a Secret that is not ours.
+    let has_users = registry.spec.authentication.htpasswd_secret_ref.is_some();
+    let look_again = has_users.then(|| now + HTPASSWD_INTERVAL);
+    let due_at = [tls.due_at, due_at, look_again].into_iter().flatten().min();
+    Ok(Outcome { tls, problem, note, due_at, deployment })
 }
 
 /// `None` for a headless Service too.
@@ -168,6 +180,9 @@ fn observe(registry: &Arc<Registry>, context: &Context, outcome: &Outcome, now: 
     let claim =
         claim_name(registry).and_then(|name| world.children.claims.get(&ObjectRef::new(&name).within(&namespace)));
     let Readiness { mut ready, progressing } = judge(registry.spec.replicas, deployment.as_ref(), claim.as_deref());
+    if let (true, Some(note)) = (ready.holds, &outcome.note) {
+        ready.message.clone_from(note);
+    }
     let mut accepted = Verdict::yes("Accepted", "");
     if let Some(problem) = &outcome.problem {
         ready = problem.clone();

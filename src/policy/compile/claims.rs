@@ -52,6 +52,44 @@ pub fn pull_secret(registry: &Registry, project: &Project, target: &str, now: Ti
     issue(registry, &project.metadata, subject, Some(rotation), None, now)
 }
 
+/// Longer than a token or a refresh token lives, replicas that lag behind counted in.
+const TOKENS: SignedDuration = SignedDuration::from_hours(48);
+/// How far the clocks of those who sign may be apart.
+const SKEW: SignedDuration = SignedDuration::from_hours(1);
+
+/// When the last credential or token ends that a key which stopped signing at `stopped` can have signed for these objects
+/// of one Registry. `None`: never, because some robot's credential has no end.
+///
+/// What an object says now counts for all that was signed for it: a `rotation` that a Member got later ends the
+/// credentials from before it too, with the key.
+pub fn key_needed_until<'a>(
+    projects: impl Iterator<Item = &'a Project>,
+    members: impl Iterator<Item = &'a Member>,
+    stopped: Timestamp,
+) -> Option<Timestamp> {
+    let plus = |span: SignedDuration| stopped.checked_add(span).unwrap_or(Timestamp::MAX);
+    // Of what was made later it has signed nothing.
+    let is_older =
+        |metadata: &Metadata| metadata.creation_timestamp.as_ref().is_none_or(|created| created.0 <= plus(SKEW));
+    let ends_after = |rotation: u64| plus(period(rotation).saturating_mul(2).saturating_add(SKEW));
+    let mut last = plus(TOKENS);
+    for project in projects.filter(|project| is_older(&project.metadata)) {
+        let rotation = project.spec.pull_secrets.as_ref().and_then(|settings| settings.rotation.as_ref());
+        last = last.max(ends_after(rotation.map_or(PULL_SECRET_ROTATION, Duration::as_secs)));
+    }
+    for member in members.filter(|member| is_older(&member.metadata) && member.robots().next().is_some()) {
+        let by_rotation = member.spec.rotation.as_ref().map(|rotation| ends_after(rotation.as_secs()));
+        let by_end = member.spec.expires_at.as_ref().map(|end| end.0);
+        last = last.max([by_rotation, by_end].into_iter().flatten().min()?);
+    }
+    Some(last)
+}
+
+/// The API server holds it to the same bounds; a shorter one would have its Secret written again and again.
+fn period(seconds: u64) -> SignedDuration {
+    SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX).clamp(SHORTEST, LONGEST))
+}
+
 fn issue(
     registry: &Registry,
     metadata: &Metadata,
@@ -61,9 +99,7 @@ fn issue(
     now: Timestamp,
 ) -> Issued {
     let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-    // The API server holds it to the same bound; a shorter one would have its Secret written again and again.
-    let seconds = rotation.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX).clamp(SHORTEST, LONGEST));
-    let period = seconds.map(SignedDuration::from_secs);
+    let period = rotation.map(period);
     // A clock that runs behind the API server's must not issue for a time before the object was there.
     let periods = period.map_or(0, |period| (now.duration_since(created).as_secs() / period.as_secs()).max(0));
     let plus = |count: i64| period.and_then(|period| created.checked_add(period.checked_mul(count as i32)?).ok());
@@ -136,6 +172,37 @@ mod tests {
     fn a_clock_behind_the_api_server_issues_the_first_credential() {
         let spec = "{projectRef: {name: p}, role: Guest, rotation: 7d, subjects: [{kind: Robot, name: ci}]}";
         assert_eq!(issue_robot(spec, 2).unwrap().claims.iat, 10 * DAY);
+    }
+
+    #[test]
+    fn a_key_is_needed_as_long_as_what_it_has_signed() {
+        let project = |spec: &str| object::<Project>("Project", spec);
+        let member =
+            |spec: &str| object::<Member>("Member", &format!("{{projectRef: {{name: p}}, role: Guest, {spec}}}"));
+        let needed = |projects: &[Project], members: &[Member], stopped: i64| {
+            let until = key_needed_until(projects.iter(), members.iter(), at(stopped));
+            until.map(|until| (until.as_second() - stopped * DAY) / DAY)
+        };
+        let robot = "subjects: [{kind: Robot, name: ci}]";
+        assert_eq!(needed(&[], &[], 20), Some(2), "tokens");
+        assert_eq!(needed(&[project("{registryRef: {name: main}}")], &[], 20), Some(60), "pull secrets");
+        assert_eq!(needed(&[], &[member(&format!("rotation: 100d, {robot}"))], 20), Some(200));
+        assert_eq!(needed(&[], &[member(&format!("expiresAt: 1970-02-20T00:00:00Z, {robot}"))], 20), Some(30));
+        assert_eq!(needed(&[], &[member(robot)], 20), None, "a robot without an end");
+        assert_eq!(needed(&[], &[member(robot)], 9), Some(2), "which was made later");
+        assert_eq!(needed(&[], &[member("subjects: [{kind: User, name: 'htpasswd:a'}]")], 20), Some(2));
+    }
+
+    /// The bound holds for what is really issued.
+    #[test]
+    fn nothing_issued_outlives_the_bound() {
+        let spec = "{projectRef: {name: p}, role: Guest, rotation: 7d, subjects: [{kind: Robot, name: ci}]}";
+        let member: Member = object("Member", spec);
+        for stopped in 10..60 {
+            let end = issue_robot(spec, stopped).unwrap().claims.exp.unwrap();
+            let until = key_needed_until([].iter(), [&member].into_iter(), at(stopped)).unwrap();
+            assert!(until.as_second() >= end, "{stopped}");
+        }
     }
 
     #[test]

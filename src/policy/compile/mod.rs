@@ -11,7 +11,10 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 
 use super::Glob;
-use super::snapshot::{self, Grant, PolicyRule, ProjectEntry, PullGrant, RegistryFacts, RobotGrant, Scope, Snapshot};
+use super::User;
+use super::snapshot::{
+    self, FailureLimits, Grant, PolicyRule, ProjectEntry, PullGrant, RegistryFacts, RobotGrant, Scope, Snapshot,
+};
 use crate::api::v1alpha1::{self as api, Member, Project, Registry, RepositoryPolicy};
 use crate::oci::RepositoryName;
 
@@ -82,6 +85,7 @@ pub fn compile(inputs: &Inputs) -> (Snapshot, Vec<Problem>) {
         projects: HashMap::new(),
         robots: HashMap::new(),
         pull_secrets: HashMap::new(),
+        users: HashMap::new(),
     };
     for project in projects.accepted.values() {
         snapshot.projects.insert(project.path().to_owned(), project_entry(project));
@@ -104,7 +108,14 @@ pub fn compile(inputs: &Inputs) -> (Snapshot, Vec<Problem>) {
     for member in inputs.members.iter().filter(|member| is_live(&member.metadata)) {
         match scope_of(inputs, &projects, member) {
             Ok(Some(scope)) => {
-                snapshot.robots.insert(uid(&member.metadata), robot_grant(member, scope));
+                let grant = member_grant(member, scope);
+                // The API server refuses a name that is none; one that comes around it is nobody's.
+                for user in member.users().filter_map(|subject| subject.name.parse::<User>().ok()) {
+                    snapshot.users.entry(user).or_default().push(grant.clone());
+                }
+                if member.robots().next().is_some() {
+                    snapshot.robots.insert(uid(&member.metadata), robot_grant(member, grant));
+                }
             }
             Ok(None) => {}
             Err(problem) => problems.push(problem),
@@ -153,7 +164,14 @@ fn registry_facts(registry: &Registry) -> RegistryFacts {
         uid: uid(&registry.metadata),
         name: format!("{}/{}", namespace(&registry.metadata), name(&registry.metadata)),
         token_ttl: ttl.unwrap_or(DEFAULT_TOKEN_TTL),
+        failures: registry.spec.authentication.failures.as_ref().map(failure_limits).unwrap_or_default(),
     }
+}
+
+fn failure_limits(limits: &api::FailureLimits) -> FailureLimits {
+    // The schema has a lower bound of one.
+    let count = |given: i32| u32::try_from(given).unwrap_or(0).max(1);
+    FailureLimits { per_minute: count(limits.per_minute), burst: count(limits.burst) }
 }
 
 /// Whether the Project names this Registry.
@@ -295,13 +313,16 @@ fn policy_rule(policy: &RepositoryPolicy) -> PolicyRule {
     }
 }
 
-fn robot_grant(member: &Member, scope: Scope) -> RobotGrant {
-    let grant = Grant {
+fn member_grant(member: &Member, scope: Scope) -> Grant {
+    Grant {
         scope,
         role: role(member.spec.role),
         repositories: member.spec.repositories.iter().map(|pattern| Glob::new(pattern)).collect(),
         expires_at: member.spec.expires_at.as_ref().map(|time| time.0),
-    };
+    }
+}
+
+fn robot_grant(member: &Member, grant: Grant) -> RobotGrant {
     let robots = member.robots().map(|robot| robot.name.clone()).collect();
     RobotGrant { grant, robots, generation: generation(member.spec.credential_generation) }
 }
@@ -506,6 +527,30 @@ mod tests {
         inputs.members = vec![going];
         let (snapshot, _) = compile(&inputs);
         assert_eq!((snapshot.projects.len(), snapshot.pull_secrets.len(), snapshot.robots.len()), (1, 0, 0));
+    }
+
+    #[test]
+    fn a_user_has_the_roles_of_all_members_that_name_him() {
+        let mut inputs = all();
+        inputs.projects = vec![object("Project team/a", IN_MAIN), object("Project stranger/b", IN_MAIN)];
+        let member = |head: &str, project: &str, role: &str, name: &str| {
+            let subjects = format!("[{{kind: User, name: '{name}'}}, {{kind: Robot, name: ci}}]");
+            object(head, &format!("{{projectRef: {{name: {project}}}, role: {role}, subjects: {subjects}}}"))
+        };
+        inputs.members = vec![
+            member("Member team/m", "a", "Developer", "htpasswd:alice"),
+            member("Member stranger/m", "b", "Guest", "htpasswd:alice"),
+            member("Member stranger/other", "b", "Admin", "no user"),
+        ];
+        let (snapshot, problems) = compile(&inputs);
+        assert_eq!((problems.len(), snapshot.robots.len(), snapshot.users.len()), (0, 3, 1));
+        let alice = Identity::User("htpasswd:alice".parse().unwrap());
+        let decide = |action, repository: &str| {
+            let operation = Operation { action, repository: repository.parse().unwrap() };
+            authorize(&snapshot, &alice, &operation, Timestamp::UNIX_EPOCH) == Decision::Allow
+        };
+        assert!(decide(Action::Push, "a/app") && decide(Action::Pull, "b/app"));
+        assert!(!decide(Action::Push, "b/app"));
     }
 
     #[test]

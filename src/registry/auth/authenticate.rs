@@ -1,5 +1,6 @@
 //! From an `Authorization` header to a [`Caller`].
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -9,9 +10,14 @@ use http::header::AUTHORIZATION;
 use k8s_openapi::jiff::Timestamp;
 use subtle::ConstantTimeEq as _;
 
+use super::failures::Failures;
+use super::logins::{Logins, Verified};
 use super::token::{AccessClaims, RefreshClaims, TokenCache};
 use super::{AuthError, FormGrant, Published};
-use crate::policy::{CredentialClaims, CredentialError, Decision, Denial, Identity, Operation, authorize};
+use crate::policy::{
+    CredentialClaims, CredentialError, CredentialSubject, Decision, Denial, Identity, Operation, Provider, User, Users,
+    authorize,
+};
 
 /// Longest header that is looked at: room for the longest token that the registry makes.
 const MAX_HEADER: usize = 16 * 1024;
@@ -52,8 +58,8 @@ impl Credentials {
 pub enum Caller {
     /// No credentials, no token.
     Anonymous,
-    /// By a password or a refresh token.
-    Known { identity: Identity, expires: Option<i64> },
+    /// By a password or a refresh token. `stamp` stands for the password of a user ([`Users::stamp`](crate::policy::Users::stamp)).
+    Known { identity: Identity, expires: Option<i64>, stamp: Option<String> },
     /// By an access token, which may be an anonymous client's.
     Token(Arc<AccessClaims>),
 }
@@ -76,15 +82,38 @@ impl Caller {
         }
     }
 
+    /// Of a user: with which password he has shown who he is.
+    pub fn stamp(&self) -> Option<&str> {
+        match self {
+            Caller::Anonymous => None,
+            Caller::Known { stamp, .. } => stamp.as_deref(),
+            Caller::Token(claims) => claims.stamp.as_deref(),
+        }
+    }
+
+    /// Whether the provider of a user still knows him, with the same password.
+    fn is_known(&self, users: &Users) -> bool {
+        match self.identity() {
+            Identity::Anonymous | Identity::Credential(_) => true,
+            Identity::User(User { provider: Provider::Htpasswd, name }) => {
+                users.stamp(name).is_some_and(|present| self.stamp() == Some(present))
+            }
+        }
+    }
+
     /// Whether the identity is still there. [`permit`](Caller::permit) asks this too.
     pub fn check_valid(&self, published: &Published, now: Timestamp) -> Result<(), AuthError> {
-        published.snapshot.grant_of(self.identity(), now).map(|_| ()).ok_or(AuthError::Revoked)
+        let is_valid = self.is_known(&published.users) && published.snapshot.grants_of(self.identity(), now).is_some();
+        is_valid.then_some(()).ok_or(AuthError::Revoked)
     }
 
     /// Decides on one operation: the policy has to allow it, and so has the token if one was shown.
     ///
     /// The policy is asked first: whom it forbids something, a token with a wider scope would not help.
     pub fn permit(&self, published: &Published, operation: &Operation, now: Timestamp) -> Result<(), AuthError> {
+        if !self.is_known(&published.users) {
+            return Err(AuthError::Revoked);
+        }
         match authorize(&published.snapshot, self.identity(), operation, now) {
             Decision::Deny(Denial::Anonymous) => Err(AuthError::Required),
             Decision::Deny(Denial::Revoked) => Err(AuthError::Revoked),
@@ -95,61 +124,170 @@ impl Caller {
             },
         }
     }
+
+    /// Decides on reading the catalogue: everybody may, with a token that was made for it. What it shows is another
+    /// decision for each repository.
+    pub fn permit_catalog(&self, published: &Published, now: Timestamp) -> Result<(), AuthError> {
+        self.check_valid(published, now)?;
+        match self {
+            Caller::Token(claims) if !claims.covers_catalog() => Err(AuthError::InsufficientScope),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The circumstances in which somebody shows credentials.
+#[derive(Clone, Copy)]
+pub struct Attempt<'a> {
+    pub published: &'a Published,
+    /// The client's address.
+    pub client: IpAddr,
+    pub now: Timestamp,
 }
 
 /// Verifies credentials. Clones share what they remember.
 #[derive(Clone, Default)]
 pub struct Authenticator {
     tokens: TokenCache,
+    logins: Logins,
+    failures: Arc<Failures>,
 }
 
 impl Authenticator {
-    /// Who makes a request.
-    pub fn authenticate(
-        &self,
-        credentials: &Credentials,
-        published: &Published,
-        now: Timestamp,
-    ) -> Result<Caller, AuthError> {
+    /// Who makes a request. Only the password of a user takes time, and only if it was not shown just before.
+    pub async fn authenticate(&self, credentials: &Credentials, attempt: Attempt<'_>) -> Result<Caller, AuthError> {
         match credentials {
             Credentials::None => Ok(Caller::Anonymous),
-            Credentials::Basic { username, password } => verify_password(username, password, published, now),
+            Credentials::Basic { username, password } => self.log_in(username, password, attempt).await,
             Credentials::Bearer(token) => {
-                self.tokens.verify(token, published, now).map(Caller::Token).map_err(AuthError::Token)
+                let verified = self.tokens.verify(token, attempt.published, attempt.now);
+                verified.map(Caller::Token).map_err(|error| self.refuse_token(error, attempt))
             }
         }
     }
 
     /// Who asks for a token with a form.
-    pub fn authenticate_form(
-        &self,
-        grant: &FormGrant,
-        published: &Published,
-        now: Timestamp,
-    ) -> Result<Caller, AuthError> {
+    pub async fn authenticate_form(&self, grant: &FormGrant, attempt: Attempt<'_>) -> Result<Caller, AuthError> {
         match grant {
-            FormGrant::Password { username, password } => verify_password(username, password, published, now),
+            FormGrant::Password { username, password } => self.log_in(username, password, attempt).await,
             FormGrant::RefreshToken(token) => {
-                let claims = RefreshClaims::verify(token, published, now).map_err(AuthError::Token)?;
-                let caller = Caller::Known { identity: claims.identity, expires: Some(claims.exp) };
-                caller.check_valid(published, now)?;
+                let RefreshClaims { identity, exp, stamp, .. } =
+                    RefreshClaims::verify(token, attempt.published, attempt.now)
+                        .map_err(|error| self.refuse_token(error, attempt))?;
+                let caller = Caller::Known { identity, expires: Some(exp), stamp };
+                caller.check_valid(attempt.published, attempt.now)?;
                 Ok(caller)
             }
         }
     }
+
+    async fn log_in(&self, username: &str, password: &str, attempt: Attempt<'_>) -> Result<Caller, AuthError> {
+        let caller = if CredentialSubject::is_username(username) {
+            self.log_in_with_credential(username, password, attempt)?
+        } else {
+            self.log_in_user(username, password, attempt).await?
+        };
+        caller.check_valid(attempt.published, attempt.now)?;
+        Ok(caller)
+    }
+
+    /// The password is the credential; the user name has to go with it. A valid one is taken whatever others have tried
+    /// from the same address: a signature can't be guessed.
+    fn log_in_with_credential(
+        &self,
+        username: &str,
+        password: &str,
+        attempt: Attempt<'_>,
+    ) -> Result<Caller, AuthError> {
+        let Attempt { published, now, .. } = attempt;
+        let generation = published.keys_generation.to_be_bytes();
+        let key = self.logins.key(&[b"credential", &generation, username.as_bytes(), password.as_bytes()]);
+        let audience = &published.snapshot.registry.uid;
+        let claims = if let Some(Verified::Credential(claims)) = self.logins.get(&key) {
+            claims.check(audience, now).map_err(|error| AuthError::Password(Some(error)))?;
+            claims
+        } else {
+            let claims = CredentialClaims::verify(password, &published.keys, audience, now)
+                .map_err(|error| self.refuse_credential(username, error, attempt))?;
+            if !bool::from(claims.subject.username().as_bytes().ct_eq(username.as_bytes())) {
+                return Err(self.count(Some(username), AuthError::Password(None), attempt));
+            }
+            let claims = Arc::new(claims);
+            self.logins.remember(key, Verified::Credential(Arc::clone(&claims)));
+            claims
+        };
+        Ok(Caller::Known { identity: Identity::Credential(claims.subject.clone()), expires: claims.exp, stamp: None })
+    }
+
+    async fn log_in_user(&self, name: &str, password: &str, attempt: Attempt<'_>) -> Result<Caller, AuthError> {
+        let users = &attempt.published.users;
+        let stamp = users.stamp(name).unwrap_or_default();
+        let key = self.logins.key(&[b"user", stamp.as_bytes(), name.as_bytes(), password.as_bytes()]);
+        // Who has just logged in with the same password goes on, whatever others have tried meanwhile.
+        if self.logins.get(&key).is_none() {
+            self.check_failures(name, attempt)?;
+            let turn = self.logins.turn().await?;
+            // Of many that came together the first one has done the work, or has used up the patience.
+            if self.logins.get(&key).is_none() {
+                self.check_failures(name, attempt)?;
+                let (name_, password) = (name.to_owned(), password.to_owned());
+                if !self.logins.compute(turn, Arc::clone(users), name_, password).await? {
+                    return Err(self.count(Some(name), AuthError::Password(None), attempt));
+                }
+                self.logins.remember(key, Verified::User);
+            }
+        }
+        let user = User::htpasswd(name).map_err(|_| AuthError::Password(None))?;
+        Ok(Caller::Known { identity: Identity::User(user), expires: None, stamp: Some(stamp.to_owned()) })
+    }
+
+    fn check_failures(&self, account: &str, attempt: Attempt<'_>) -> Result<(), AuthError> {
+        let limits = attempt.published.snapshot.registry.failures;
+        match self.failures.wait(Some(account), attempt.client, limits, attempt.now) {
+            Some(retry_after) => Err(AuthError::TooManyFailures { retry_after }),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a failure. Once there are too many, the answer says so instead of what is wrong.
+    fn count(&self, account: Option<&str>, error: AuthError, attempt: Attempt<'_>) -> AuthError {
+        let Attempt { published, client, now } = attempt;
+        let limits = published.snapshot.registry.failures;
+        let wait = self.failures.wait(account, client, limits, now);
+        match wait {
+            Some(retry_after) => AuthError::TooManyFailures { retry_after },
+            None => {
+                self.failures.count(account, client, limits, now);
+                error
+            }
+        }
+    }
+
+    fn refuse_token(&self, error: CredentialError, attempt: Attempt<'_>) -> AuthError {
+        match is_forged(&error) {
+            true => self.count(None, AuthError::Token(error), attempt),
+            false => AuthError::Token(error),
+        }
+    }
+
+    fn refuse_credential(&self, username: &str, error: CredentialError, attempt: Attempt<'_>) -> AuthError {
+        match is_forged(&error) {
+            true => self.count(Some(username), AuthError::Password(Some(error)), attempt),
+            false => AuthError::Password(Some(error)),
+        }
+    }
 }
 
-/// The password is the credential; the user name has to go with it.
-fn verify_password(username: &str, password: &str, published: &Published, now: Timestamp) -> Result<Caller, AuthError> {
-    let refused = |error: CredentialError| AuthError::Password(Some(error));
-    let claims =
-        CredentialClaims::verify(password, &published.keys, &published.snapshot.registry.uid, now).map_err(refused)?;
-    if !bool::from(claims.subject.username().as_bytes().ct_eq(username.as_bytes())) {
-        return Err(AuthError::Password(None));
+/// Whether nobody who has once been given it would show it. What has expired, or was signed by keys that are gone, is
+/// shown by well-behaved clients too.
+fn is_forged(error: &CredentialError) -> bool {
+    match error {
+        CredentialError::Signature(_) => true,
+        CredentialError::UnknownKey
+        | CredentialError::WrongType
+        | CredentialError::Audience
+        | CredentialError::Expired => false,
     }
-    let caller = Caller::Known { identity: Identity::Credential(claims.subject), expires: claims.exp };
-    caller.check_valid(published, now)?;
-    Ok(caller)
 }
 
 #[cfg(test)]

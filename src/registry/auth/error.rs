@@ -9,6 +9,7 @@ pub enum AuthError {
     Required,
     #[error("the Authorization header can't be read: use Basic or Bearer credentials")]
     Header,
+    /// Which of the two is wrong is not told.
     #[error("user name or password is wrong, or the password has expired")]
     Password(#[source] Option<CredentialError>),
     #[error("the token is not valid; get a new one")]
@@ -20,6 +21,10 @@ pub enum AuthError {
     InsufficientScope,
     #[error("{0}")]
     Denied(Denial),
+    #[error("too many failed logins; try again in {retry_after} seconds")]
+    TooManyFailures { retry_after: u64 },
+    #[error("too many logins at the same time; try again")]
+    Busy,
     #[error("the token can't be signed")]
     Signing(#[source] CredentialError),
 }

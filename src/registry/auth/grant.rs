@@ -5,13 +5,15 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::authenticate::Caller;
-use super::token::{Access, AccessClaims, AccessKind, RefreshClaims};
+use super::token::{Access, AccessClaims, AccessKind, CATALOG, EVERY_ACTION, RefreshClaims};
 use super::{AuthError, Published, Scope, TokenRequest};
 use crate::policy::{Decision, Identity, Operation, Snapshot, authorize};
 
 /// Clients take a token that lasts less for one that lasts so long (Docker's token specification, `expires_in`).
 const SHORTEST_LIFE: i64 = 60;
 const REFRESH_LIFE: i64 = 24 * 60 * 60;
+/// Seconds that a token lives longer than is said: so far may the clocks of replicas be apart.
+const SKEW: i64 = 30;
 
 /// The answer of `/token`, in Docker's form and in OAuth's at the same time.
 #[derive(Serialize)]
@@ -47,12 +49,14 @@ pub fn issue(
     // Neither outlives the credential that it was given for.
     let ends = |life: i64| caller.expires().map_or(iat + life, |end| end.min(iat + life));
     let life = i64::try_from(registry.token_ttl).unwrap_or(REFRESH_LIFE).clamp(SHORTEST_LIFE, REFRESH_LIFE);
+    let stamp = caller.stamp().map(str::to_owned);
     let claims = AccessClaims {
         aud: registry.uid.clone(),
         iat,
-        exp: ends(life),
+        exp: ends(life + SKEW),
         jti: Uuid::new_v4().to_string(),
         identity: identity.clone(),
+        stamp: stamp.clone(),
         access,
     };
     let refresh = (with_refresh && *identity != Identity::Anonymous).then(|| RefreshClaims {
@@ -60,12 +64,13 @@ pub fn issue(
         iat,
         exp: ends(REFRESH_LIFE),
         identity: identity.clone(),
+        stamp,
     });
     let token = claims.sign(published).map_err(AuthError::Signing)?;
     Ok(TokenResponse {
         access_token: token.clone(),
         token,
-        expires_in: claims.exp - iat,
+        expires_in: ends(life) - iat,
         issued_at: Timestamp::from_second(iat).unwrap_or(now).to_string(),
         scope: scope_text(&claims.access),
         refresh_token: refresh.map(|claims| claims.sign(published)).transpose().map_err(AuthError::Signing)?,
@@ -75,7 +80,19 @@ pub fn issue(
 /// The part of what is asked for that is allowed.
 fn grant(snapshot: &Snapshot, identity: &Identity, scopes: &[Scope], now: Timestamp) -> Vec<Access> {
     let mut granted: Vec<Access> = Vec::new();
-    for Scope { repository, actions } in scopes {
+    for scope in scopes {
+        let (repository, actions) = match scope {
+            Scope::Repository { repository, actions } => (repository, actions),
+            // Whoever it is: the catalogue shows what its reader may view.
+            Scope::Catalog => {
+                granted.extend(CATALOG.parse().map(|name| Access {
+                    kind: AccessKind::Registry,
+                    name,
+                    actions: vec![EVERY_ACTION.to_owned()],
+                }));
+                continue;
+            }
+        };
         let allowed = actions.iter().filter(|&&action| {
             let operation = Operation { action, repository: repository.clone() };
             authorize(snapshot, identity, &operation, now) == Decision::Allow
@@ -89,6 +106,10 @@ fn grant(snapshot: &Snapshot, identity: &Identity, scopes: &[Scope], now: Timest
 }
 
 fn scope_text(access: &[Access]) -> String {
-    let scope = |access: &Access| format!("repository:{}:{}", access.name, access.actions.join(","));
+    let kind = |kind| match kind {
+        AccessKind::Repository => "repository",
+        AccessKind::Registry => "registry",
+    };
+    let scope = |access: &Access| format!("{}:{}:{}", kind(access.kind), access.name, access.actions.join(","));
     access.iter().map(scope).collect::<Vec<_>>().join(" ")
 }

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::policy::{KeySet, Snapshot};
+use crate::policy::{KeySet, Snapshot, Users};
 
 /// A policy and the keys that go with it.
 #[derive(Debug)]
 pub struct Published {
     pub snapshot: Arc<Snapshot>,
     pub keys: Arc<KeySet>,
+    /// Who has a password.
+    pub users: Arc<Users>,
     /// Changes when the keys do: what was verified with other keys has to be verified again.
     pub(super) keys_generation: u64,
 }
@@ -22,7 +24,9 @@ pub struct Published {
 #[derive(Debug)]
 pub struct Live {
     published: ArcSwapOption<Published>,
-    /// How often something has been published.
+    /// Of the next publication too.
+    users: ArcSwap<Users>,
+    /// How often a policy has been published.
     revision: watch::Sender<u64>,
     /// In seconds since the epoch; 0 before the first policy.
     published_at: AtomicI64,
@@ -33,6 +37,7 @@ impl Default for Live {
     fn default() -> Self {
         Self {
             published: ArcSwapOption::empty(),
+            users: ArcSwap::default(),
             revision: watch::Sender::new(0),
             published_at: 0.into(),
             problems: 0.into(),
@@ -54,9 +59,24 @@ impl Live {
                 None => 0,
                 Some(before) => before.keys_generation + u64::from(!Arc::ptr_eq(&before.keys, &keys)),
             };
-            self.published.store(Some(Arc::new(Published { snapshot, keys, keys_generation })));
+            let users = self.users.load_full();
+            self.published.store(Some(Arc::new(Published { snapshot, keys, users, keys_generation })));
             self.published_at.store(Timestamp::now().as_second(), Ordering::Relaxed);
             *revision += 1;
+        });
+    }
+
+    /// Replaces those who have a password. Whoever is not among them any more is refused from then on, whatever token he
+    /// has. It puts no policy in force where there is none.
+    pub fn publish_users(&self, users: Arc<Users>) {
+        // Subscribers are told; the revision is the policy's.
+        self.revision.send_modify(|_| {
+            self.users.store(Arc::clone(&users));
+            if let Some(before) = &*self.published.load() {
+                let (snapshot, keys) = (Arc::clone(&before.snapshot), Arc::clone(&before.keys));
+                let keys_generation = before.keys_generation;
+                self.published.store(Some(Arc::new(Published { snapshot, keys, users, keys_generation })));
+            }
         });
     }
 
@@ -70,12 +90,12 @@ impl Live {
         self.problems.load(Ordering::Relaxed)
     }
 
-    /// When something was last published, in seconds since the epoch.
+    /// When a policy was last published, in seconds since the epoch.
     pub fn published_at(&self) -> Option<i64> {
         Some(self.published_at.load(Ordering::Relaxed)).filter(|time| *time > 0)
     }
 
-    /// How often something has been published.
+    /// How often a policy has been published.
     pub fn revision(&self) -> u64 {
         *self.revision.borrow()
     }
@@ -109,15 +129,21 @@ impl Live {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{RegistryFacts, SigningKey};
+    use crate::policy::{FailureLimits, RegistryFacts, SigningKey};
     use std::collections::HashMap;
 
     fn snapshot() -> Arc<Snapshot> {
         Arc::new(Snapshot {
-            registry: RegistryFacts { uid: "r".to_owned(), name: "ns/r".to_owned(), token_ttl: 300 },
+            registry: RegistryFacts {
+                uid: "r".to_owned(),
+                name: "ns/r".to_owned(),
+                token_ttl: 300,
+                failures: FailureLimits::default(),
+            },
             projects: HashMap::new(),
             robots: HashMap::new(),
             pull_secrets: HashMap::new(),
+            users: HashMap::new(),
         })
     }
 
@@ -137,6 +163,21 @@ mod tests {
         live.publish(snapshot(), keys());
         assert_eq!(waiting.await.unwrap().snapshot, snapshot());
         live.first().await;
+    }
+
+    #[test]
+    fn users_and_policy_are_published_in_any_order() {
+        let (live, keys) = (Live::new(), keys());
+        let users = Arc::new(Users::parse(format!("alice:$2y$04${}", ".".repeat(53)).as_bytes()).unwrap());
+        live.publish_users(Arc::clone(&users));
+        assert!(live.current().is_none(), "users are no policy");
+        assert_eq!((live.revision(), live.published_at()), (0, None));
+        live.publish(snapshot(), Arc::clone(&keys));
+        assert_eq!(live.current().unwrap().users.len(), 1);
+        live.publish_users(Arc::default());
+        let current = live.current().unwrap();
+        assert!(current.users.is_empty() && Arc::ptr_eq(&current.keys, &keys));
+        assert_eq!((current.keys_generation, live.revision()), (0, 1));
     }
 
     #[test]

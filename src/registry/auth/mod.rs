@@ -9,18 +9,25 @@
 //! - A token is only an upper bound: each request is decided by the policy of its own moment ([`Live`]), so that a
 //!   revocation works at once, whatever tokens are about.
 //! - Bad credentials are refused, never taken for none.
+//! - A user's tokens end with him and with his password; what was verified once is remembered for a minute at most, and only
+//!   together with what it was verified against ([`logins`]).
+//! - Guessing is slowed down where it happens, and locks nobody else out ([`failures`]).
 //! - Nothing here logs or prints a credential or a token.
 
 pub mod authenticate;
 pub mod challenge;
 mod error;
+mod failures;
 mod grant;
+mod htpasswd;
 mod live;
+mod logins;
 pub mod token;
 mod token_request;
 
-pub use authenticate::{Authenticator, Caller, Credentials};
+pub use authenticate::{Attempt, Authenticator, Caller, Credentials};
 pub use error::AuthError;
 pub use grant::{TokenResponse, issue};
+pub use htpasswd::{HtpasswdFile, HtpasswdFileError};
 pub use live::{Live, Published};
 pub use token_request::{FormGrant, Scope, TokenForm, TokenRequest, TokenRequestError};

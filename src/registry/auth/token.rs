@@ -1,7 +1,10 @@
 //! The registry's own tokens: short-lived access tokens, and refresh tokens for clients that ask for them.
 //!
-//! Both are JWTs signed with the Registry's key, each of its own `typ`, so that one can't be shown in place of the
-//! other or of a credential.
+//! Both are JWTs signed with the Registry's key (EdDSA, with the key's `kid`), each of its own `typ`, so that one can't be
+//! shown in place of the other or of a credential.
+//!
+//! There is no `nbf`: a token is good from the moment it is given, also at a replica whose clock is behind. Against one
+//! whose clock is ahead, a token lives a little longer than the client is told ([`super::grant`]).
 
 use std::sync::Arc;
 
@@ -31,6 +34,9 @@ pub struct AccessClaims {
     /// Tells one token from another in a log of theirs.
     pub jti: String,
     pub identity: Identity,
+    /// Of a user: stands for the password that the token was given for ([`Users::stamp`](crate::policy::Users::stamp)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<String>,
     pub access: Vec<Access>,
 }
 
@@ -48,7 +54,13 @@ pub struct Access {
 #[serde(rename_all = "lowercase")]
 pub enum AccessKind {
     Repository,
+    /// The registry as such: its catalogue.
+    Registry,
 }
+
+/// What the catalogue is called in a scope, and the one action on it.
+pub(super) const CATALOG: &str = "catalog";
+pub(super) const EVERY_ACTION: &str = "*";
 
 impl AccessClaims {
     pub fn sign(&self, published: &Published) -> Result<String, CredentialError> {
@@ -58,9 +70,17 @@ impl AccessClaims {
     /// Whether the token was made for this.
     pub fn covers(&self, operation: &Operation) -> bool {
         let wanted = operation.action.scope_name();
-        self.access
-            .iter()
-            .any(|access| access.name == operation.repository && access.actions.iter().any(|action| action == wanted))
+        self.allows(AccessKind::Repository, operation.repository.as_str(), wanted)
+    }
+
+    /// Whether the token was made for the catalogue.
+    pub fn covers_catalog(&self) -> bool {
+        self.allows(AccessKind::Registry, CATALOG, EVERY_ACTION)
+    }
+
+    fn allows(&self, kind: AccessKind, name: &str, wanted: &str) -> bool {
+        let about = |access: &&Access| access.kind == kind && access.name.as_str() == name;
+        self.access.iter().filter(about).any(|access| access.actions.iter().any(|action| action == wanted))
     }
 
     fn check(&self, published: &Published, now: Timestamp) -> Result<(), CredentialError> {
@@ -78,6 +98,9 @@ pub struct RefreshClaims {
     /// Expiry, in seconds since the epoch.
     pub exp: i64,
     pub identity: Identity,
+    /// As in [`AccessClaims`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<String>,
 }
 
 impl RefreshClaims {

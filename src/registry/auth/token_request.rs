@@ -1,5 +1,6 @@
 //! What a client asks `/token` for, in the query of a GET or in the form of a POST.
 
+use super::token::{CATALOG, EVERY_ACTION};
 use crate::oci::RepositoryName;
 use crate::policy::Action;
 
@@ -17,11 +18,15 @@ pub enum TokenRequestError {
     Grant,
 }
 
-/// Actions on a repository that the client wants.
+/// A resource that the client wants to do something with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scope {
-    pub repository: RepositoryName,
-    pub actions: Vec<Action>,
+pub enum Scope {
+    Repository {
+        repository: RepositoryName,
+        actions: Vec<Action>,
+    },
+    /// The list of repositories.
+    Catalog,
 }
 
 /// What a client wants a token for.
@@ -47,10 +52,15 @@ pub enum FormGrant {
 }
 
 impl TokenRequest {
-    /// Reads the decoded query. `service`, `account` and `client_id` say nothing that the registry doesn't know.
+    /// Reads the decoded query. `account` and `client_id` say nothing that the registry doesn't know.
     ///
-    /// `offline_token` is passed over: what `docker login` gets for it, it stores in place of the password, and is
-    /// logged out when that ends. Without it, docker stores the password, and its end is the credential's.
+    /// Nor does `service`: what a client sends is what a challenge told it, that is the host by which it knows the
+    /// registry, and there are several. The token is for this registry in any case, so another service gains nothing by it.
+    ///
+    /// `offline_token` is passed over: what `docker login` gets for it, it stores in place of the password as an
+    /// `identitytoken`, and is logged out when that ends. The kubelet, to which such files are given as pull secrets, can't
+    /// read it at all. Without it docker stores the password, whose end is the credential's or the user's. podman, skopeo,
+    /// containerd and buildkit don't ask for it. A client that can do with one asks by a form, with `access_type=offline`.
     pub fn from_query(pairs: &[(String, String)]) -> Result<Self, TokenRequestError> {
         let mut scopes: Vec<Scope> = Vec::new();
         let texts = pairs.iter().filter(|(name, _)| name == "scope").flat_map(|(_, value)| value.split(' '));
@@ -60,13 +70,26 @@ impl TokenRequest {
                 return Err(TokenRequestError::TooManyScopes);
             }
             let Some(scope) = parse_scope(text)? else { continue };
-            match scopes.iter_mut().find(|known| known.repository == scope.repository) {
-                Some(known) => add_new(&mut known.actions, &scope.actions),
-                None => scopes.push(scope),
-            }
+            merge(&mut scopes, scope);
         }
         Ok(Self { scopes })
     }
+}
+
+/// Each resource once.
+fn merge(scopes: &mut Vec<Scope>, scope: Scope) {
+    if let Scope::Repository { repository: name, actions: more } = &scope {
+        let known = scopes.iter_mut().find_map(|known| match known {
+            Scope::Repository { repository, actions } if repository == name => Some(actions),
+            _ => None,
+        });
+        if let Some(actions) = known {
+            return add_new(actions, more);
+        }
+    } else if scopes.contains(&scope) {
+        return;
+    }
+    scopes.push(scope);
 }
 
 impl TokenForm {
@@ -88,12 +111,16 @@ impl TokenForm {
     }
 }
 
-/// `type:name:actions`. Types other than repositories are none of ours: nothing is granted for them.
+/// `type:name:actions`. Other types than repositories, and other names of the type `registry` than its catalogue, are none
+/// of ours: nothing is granted for them.
 fn parse_scope(text: &str) -> Result<Option<Scope>, TokenRequestError> {
     let (kind, rest) = text.split_once(':').ok_or(TokenRequestError::Scope)?;
     let (name, actions) = rest.rsplit_once(':').ok_or(TokenRequestError::Scope)?;
     if kind.is_empty() || name.is_empty() {
         return Err(TokenRequestError::Scope);
+    }
+    if (kind, name) == ("registry", CATALOG) {
+        return Ok(actions.split(',').any(|action| action == EVERY_ACTION).then_some(Scope::Catalog));
     }
     if kind != "repository" {
         return Ok(None);
@@ -107,7 +134,7 @@ fn parse_scope(text: &str) -> Result<Option<Scope>, TokenRequestError> {
             other => add_new(&mut wanted, Action::from_scope_name(other).as_slice()),
         }
     }
-    Ok(Some(Scope { repository, actions: wanted }))
+    Ok(Some(Scope::Repository { repository, actions: wanted }))
 }
 
 /// Each action once: every one costs a decision, and a place in the token, and a scope may repeat it thousands of times.
@@ -130,7 +157,7 @@ mod tests {
     }
 
     fn scope(repository: &str, actions: &[Action]) -> Scope {
-        Scope { repository: repository.parse().unwrap(), actions: actions.to_vec() }
+        Scope::Repository { repository: repository.parse().unwrap(), actions: actions.to_vec() }
     }
 
     #[test]
@@ -138,8 +165,16 @@ mod tests {
         let parsed =
             request(&["repository:a:pull,push repository:b/c:*", "repository:d:fly", "registry:catalog:*", ""]);
         let all = [Action::Pull, Action::Push, Action::Delete];
-        let scopes = vec![scope("a", &all[..2]), scope("b/c", &all), scope("d", &[])];
+        let scopes = vec![scope("a", &all[..2]), scope("b/c", &all), scope("d", &[]), Scope::Catalog];
         assert_eq!(parsed, Ok(TokenRequest { scopes }));
+    }
+
+    #[test]
+    fn the_catalogue_is_asked_for_once_and_only_whole() {
+        let catalogue = Ok(TokenRequest { scopes: vec![Scope::Catalog] });
+        assert_eq!(request(&["registry:catalog:*", "registry:catalog:pull,*"]), catalogue);
+        let none = Ok(TokenRequest::default());
+        assert_eq!(request(&["registry:catalog:pull", "registry:other:*", "repository(plugin):a:pull"]), none);
     }
 
     #[rstest]

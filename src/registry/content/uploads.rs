@@ -79,11 +79,8 @@ impl Content {
                 let _turn = content.take_turn(&id)?;
                 if content.check_open(&id).is_err() {
                     // Perhaps the client didn't get the answer to its first try.
-                    return content
-                        .stat_blob(&repository, &digest)
-                        .await
-                        .map(drop)
-                        .map_err(|_| ContentError::UploadUnknown);
+                    let is_held = content.holds_blob(&repository, &digest).await?;
+                    return if is_held { Ok(()) } else { Err(ContentError::UploadUnknown) };
                 }
                 let offset = content.staged_len(&id).await?;
                 check_offset(at, offset)?;

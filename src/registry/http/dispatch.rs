@@ -23,8 +23,8 @@ use super::record::{AccessLine, Record, RecordedBody, Seen};
 use super::{App, Route, blobs, catalog, manifests, referrers, tags, tokens, uploads};
 use crate::oci::RepositoryName;
 use crate::policy::{Action, Operation};
-use crate::registry::auth::{AuthError, Authenticator, Caller, Credentials, Published, challenge};
-use crate::telemetry::{RequestId, RequestSpan, traced_now};
+use crate::registry::auth::{Attempt, AuthError, Authenticator, Caller, Credentials, Published, challenge};
+use crate::telemetry::{RequestId, RequestSpan, traced};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -54,6 +54,11 @@ pub(super) struct Permitted<'a> {
 }
 
 impl Permitted<'_> {
+    /// For credentials in the body.
+    pub fn attempt(&self) -> Attempt<'_> {
+        Attempt { published: self.published, client: self.audit.remote, now: self.now }
+    }
+
     /// Records what the caller has done.
     pub fn audit(&self, event: Event<'_>) {
         self.audit.done(self.caller.identity(), event);
@@ -154,7 +159,7 @@ async fn handle(
     route: Result<Route, super::route::RouteError>,
     body: RequestBody,
 ) -> Result<Response<Body>, RequestError> {
-    let Prepared { route, published, caller, now } = prepare(permitting, route)?;
+    let Prepared { route, published, caller, now } = prepare(permitting, route).await?;
     let Permitting { shared, parts, audit, seen, .. } = permitting;
     let (published, caller, headers) = (&published, &caller, &parts.headers);
     run(&Permitted { shared, published, caller, headers, audit, seen, now }, route, body).await
@@ -168,11 +173,11 @@ struct Prepared {
     now: Timestamp,
 }
 
-fn prepare(
+async fn prepare(
     permitting: Permitting<'_>,
     route: Result<Route, super::route::RouteError>,
 ) -> Result<Prepared, RequestError> {
-    let Permitting { shared, parts, origin, seen, .. } = permitting;
+    let Permitting { shared, parts, origin, audit, seen } = permitting;
     let route = route?;
     // Proxies may differ on whose request it is (RFC 9112, section 3.2).
     if origin.is_none() {
@@ -192,14 +197,15 @@ fn prepare(
     if let Credentials::Basic { username, .. } = &credentials {
         seen.user(username);
     }
-    let verify = || shared.authenticator.authenticate(&credentials, &published, now);
-    let caller = traced_now("authenticate", verify)?;
-    let permitted = match route.operation() {
-        Some(operation) if operation.repository.as_str().len() > shared.app.limits.name_bytes => {
+    let attempt = Attempt { published: &published, client: audit.remote, now };
+    let caller = traced("authenticate", "", shared.authenticator.authenticate(&credentials, attempt)).await?;
+    let permitted = match (&route, route.operation()) {
+        (_, Some(operation)) if operation.repository.as_str().len() > shared.app.limits.name_bytes => {
             return Err(RequestError::NameTooLong { limit: shared.app.limits.name_bytes });
         }
-        Some(operation) => caller.permit(&published, &operation, now),
-        None => caller.check_valid(&published, now),
+        (_, Some(operation)) => caller.permit(&published, &operation, now),
+        (Route::Catalog { .. }, None) => caller.permit_catalog(&published, now),
+        (_, None) => caller.check_valid(&published, now),
     };
     // Written out only for those who read it.
     if permitted.is_err() || AccessLine::wanted() {

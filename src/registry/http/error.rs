@@ -153,6 +153,10 @@ impl RequestError {
         match self {
             RequestError::Route(RouteError::Method { allow }) => add(ALLOW, allow),
             RequestError::NoPolicy => add(RETRY_AFTER, "2"),
+            RequestError::Auth(AuthError::TooManyFailures { retry_after }) => {
+                add(RETRY_AFTER, &retry_after.to_string())
+            }
+            RequestError::Auth(AuthError::Busy) => add(RETRY_AFTER, "1"),
             RequestError::Busy { .. } => add(RETRY_AFTER, "5"),
             RequestError::Content(ContentError::UploadBusy) => add(RETRY_AFTER, "1"),
             RequestError::Content(ContentError::RangeNotSatisfiable { size }) => {
@@ -209,6 +213,7 @@ fn auth_status(error: &AuthError) -> StatusCode {
         | AuthError::InsufficientScope
         | AuthError::Denied(Denial::Anonymous | Denial::Revoked) => StatusCode::UNAUTHORIZED,
         AuthError::Denied(Denial::NotPermitted { .. } | Denial::NoProject { .. }) => StatusCode::FORBIDDEN,
+        AuthError::TooManyFailures { .. } | AuthError::Busy => StatusCode::TOO_MANY_REQUESTS,
         AuthError::Signing(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -217,16 +222,22 @@ fn auth_code(error: &AuthError) -> ErrorCode {
     match auth_status(error) {
         StatusCode::FORBIDDEN => ErrorCode::Denied,
         StatusCode::UNAUTHORIZED => ErrorCode::Unauthorized,
+        StatusCode::TOO_MANY_REQUESTS => ErrorCode::TooManyRequests,
         _ => ErrorCode::Unknown,
     }
 }
 
-/// RFC 6750, section 3.1. A client that has shown nothing is told nothing.
+/// RFC 6750, section 3.1: it is about tokens. A client that has shown none is told nothing.
 fn challenge_error(error: &AuthError) -> Option<&'static str> {
     match error {
         AuthError::InsufficientScope => Some("insufficient_scope"),
-        AuthError::Header | AuthError::Password(_) | AuthError::Token(_) | AuthError::Revoked => Some("invalid_token"),
-        AuthError::Required | AuthError::Denied(_) | AuthError::Signing(_) => None,
+        AuthError::Header | AuthError::Token(_) | AuthError::Revoked => Some("invalid_token"),
+        AuthError::Required
+        | AuthError::Password(_)
+        | AuthError::Denied(_)
+        | AuthError::TooManyFailures { .. }
+        | AuthError::Busy
+        | AuthError::Signing(_) => None,
     }
 }
 

@@ -126,6 +126,8 @@ impl HttpMetrics {
             AuthError::Revoked => "revoked",
             AuthError::InsufficientScope => "scope",
             AuthError::Denied(_) => "denied",
+            AuthError::TooManyFailures { .. } => "limited",
+            AuthError::Busy => "busy",
             AuthError::Signing(_) => return,
         };
         self.refusals.get_or_create(&ReasonLabels { reason }).inc();

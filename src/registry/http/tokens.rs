@@ -11,6 +11,7 @@ use super::error::RequestError;
 use super::percent::decode_query;
 use super::route::RouteError;
 use crate::registry::auth::{Caller, FormGrant, TokenForm, TokenRequest, issue};
+use crate::telemetry::traced;
 
 const MAX_FORM: usize = 64 * 1024;
 
@@ -30,7 +31,8 @@ pub async fn post(permitted: &Permitted<'_>, mut body: RequestBody) -> Result<Re
     if let FormGrant::Password { username, .. } = &grant {
         permitted.seen.user(username);
     }
-    let caller = permitted.shared.authenticator.authenticate_form(&grant, permitted.published, permitted.now)?;
+    let verified = permitted.shared.authenticator.authenticate_form(&grant, permitted.attempt());
+    let caller = traced("authenticate", "form", verified).await?;
     respond(permitted, &caller, &request, offline)
 }
 

@@ -1,7 +1,8 @@
 //! Names of upload sessions, as clients see them: `<id>.<seal>`.
 //!
 //! The seal ties the id to its repository and shows that it was made here. So a session that has received nothing need
-//! not be stored, and every replica knows it: the seal's key is derived from the Registry's signing key.
+//! not be stored, and every replica knows it: the seal's key is derived from the Registry's signing key. The seal of
+//! every trusted key counts, the next one's too: replicas learn at different times that keys have changed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -72,6 +73,8 @@ fn seal(key: &SigningKey, repository: &RepositoryName, id: UploadId) -> [u8; SEA
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::KeyRing;
+    use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
     fn key(seed: u8) -> SigningKey {
         SigningKey::from_seed(&[seed; 32]).unwrap()
@@ -89,6 +92,22 @@ mod tests {
         assert_eq!(named.open(&KeySet::new(key(2), vec![key(1)]), &app), Some(id));
         let forged = SealedUpload { id: UploadId::random(), ..named };
         assert_eq!(forged.open(&keys, &app), None);
+    }
+
+    /// Each replica has the keys of another moment of a rotation.
+    #[test]
+    fn stays_open_while_keys_change() {
+        let at = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
+        let advance = |ring: &KeyRing, day| {
+            ring.advance(Some(SignedDuration::from_hours(24 * 30)), |_| None, at(day), || Ok(key(2))).unwrap().ring
+        };
+        let before = advance(&KeyRing::new(key(1), at(0)), 29);
+        let after = advance(&before, 30);
+        assert_ne!(before.keys().current().id(), after.keys().current().id());
+        let (app, id): (RepositoryName, _) = ("app".parse().unwrap(), UploadId::random());
+        for (seals, opens) in [(&before, &after), (&after, &before)] {
+            assert_eq!(SealedUpload::new(&seals.keys(), &app, id).open(&opens.keys(), &app), Some(id));
+        }
     }
 
     #[test]

@@ -157,7 +157,7 @@ fn part(kind: &'static str, name: &'static str) -> Option<Context> {
     })
 }
 
-/// Runs a part of a request's work in a span of its own, called `kind.name`. An error is noted in it.
+/// Runs a part of a request's work in a span of its own, called `kind.name`, or `kind` alone. An error is noted in it.
 pub async fn traced<T, E: Display>(
     kind: &'static str,
     name: &'static str,
@@ -165,14 +165,6 @@ pub async fn traced<T, E: Display>(
 ) -> Result<T, E> {
     let Some(context) = part(kind, name) else { return work.await };
     let result = work.with_context(context.clone()).await;
-    end(&context, &result);
-    result
-}
-
-/// The same for work that waits for nothing.
-pub fn traced_now<T, E: Display>(kind: &'static str, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    let Some(context) = part(kind, "") else { return work() };
-    let result = work();
     end(&context, &result);
     result
 }

@@ -8,12 +8,13 @@ use std::sync::Once;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use landfast::oci::Digest;
+use landfast::policy::FailureLimits;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
-use crate::harness::{OCI_MANIFEST, Registry, Reply, image};
+use crate::harness::{OCI_MANIFEST, Registry, Reply, image, snapshot};
 
 type Line = BTreeMap<&'static str, String>;
 
@@ -210,6 +211,52 @@ async fn a_failed_login_names_who_was_tried_and_never_the_password() {
     let call = registry.request("POST", "/token").header("content-type", "application/x-www-form-urlencoded");
     let reply = call.body(form).from(CLIENT).send().await.expect(401);
     assert_eq!(lines.one(), expected(&reply, "POST", "robot/ns/dev"));
+}
+
+#[tokio::test]
+async fn a_login_that_is_kept_waiting_is_recorded_in_every_way() {
+    let registry = Registry::new();
+    let mut policy = snapshot();
+    policy.registry.failures = FailureLimits { per_minute: 1, burst: 1 };
+    registry.publish(policy);
+    let lines = Lines::of("audit");
+    let basic = format!("Basic {}", STANDARD.encode("alice:hunter2"));
+    let get = || registry.request("GET", "/token").header("authorization", &basic).from(CLIENT);
+    let form = "grant_type=password&username=alice&password=hunter2";
+    let post = || {
+        let call = registry.request("POST", "/token").header("content-type", "application/x-www-form-urlencoded");
+        call.body(form).from(CLIENT)
+    };
+    get().send().await.expect(401);
+    lines.one();
+    for (method, call) in [("GET", get()), ("POST", post())] {
+        let reply = call.send().await.expect(429);
+        let fields = [
+            ("event", "login"),
+            ("result", "refused"),
+            ("identity", "-"),
+            ("user", "alice"),
+            ("method", method),
+            ("reason", "too many failed logins; try again in 60 seconds"),
+        ];
+        assert_eq!(lines.one(), record(&reply, &fields));
+    }
+    let counted = ["password", "limited"].map(|reason| registry.count("authentication_failures", reason));
+    assert_eq!(counted, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_login_by_form_is_recorded_under_the_users_name() {
+    let registry = Registry::new();
+    registry.publish_users(&[("alice", "secret")]);
+    let lines = Lines::of("audit");
+    let call = registry.request("POST", "/token").header("content-type", "application/x-www-form-urlencoded");
+    let reply = call.body("grant_type=password&username=alice&password=secret").from(CLIENT).send().await.expect(200);
+    let line = |event, more: &[(&'static str, &str)]| {
+        let fields = [("event", event), ("result", "done"), ("identity", "htpasswd:alice"), ("method", "POST")];
+        record(&reply, &[&fields, more].concat())
+    };
+    assert_eq!(lines.take(), [line("login", &[]), line("token", &[("scope", "")])]);
 }
 
 #[tokio::test]

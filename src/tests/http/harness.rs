@@ -21,8 +21,8 @@ use k8s_openapi::jiff::Timestamp;
 use landfast::config::{Layers, Limits, Proxies};
 use landfast::oci::Digest;
 use landfast::policy::{
-    CredentialClaims, CredentialSubject, Grant, KeySet, ProjectEntry, RegistryFacts, RobotGrant, Role, Scope,
-    SigningKey, Snapshot, Visibility,
+    CredentialClaims, CredentialSubject, FailureLimits, Grant, KeySet, ProjectEntry, RegistryFacts, RobotGrant, Role,
+    Scope, SigningKey, Snapshot, Users, Visibility,
 };
 use landfast::registry::auth::Live;
 use landfast::registry::content::Content;
@@ -87,7 +87,12 @@ pub fn snapshot() -> Snapshot {
         (format!("uid-{name}"), RobotGrant { grant, robots: vec![name.to_owned()], generation: 0 })
     };
     Snapshot {
-        registry: RegistryFacts { uid: "registry-uid".to_owned(), name: "ns/main".to_owned(), token_ttl: 300 },
+        registry: RegistryFacts {
+            uid: "registry-uid".to_owned(),
+            name: "ns/main".to_owned(),
+            token_ttl: 300,
+            failures: FailureLimits::default(),
+        },
         projects: HashMap::from([
             project("team", Visibility::Private),
             project("base", Visibility::Private),
@@ -101,6 +106,7 @@ pub fn snapshot() -> Snapshot {
             robot("publisher", "public", Role::Developer),
         ]),
         pull_secrets: HashMap::new(),
+        users: HashMap::new(),
     }
 }
 
@@ -162,6 +168,13 @@ impl Registry {
 
     pub fn publish(&self, snapshot: Snapshot) {
         self.live.publish(Arc::new(snapshot), Arc::clone(&self.keys));
+    }
+
+    /// Puts users with passwords in place of those before.
+    pub fn publish_users(&self, users: &[(&str, &str)]) {
+        let line = |(name, password): &(&str, &str)| format!("{name}:{}\n", bcrypt::hash(password, 4).unwrap());
+        let file: String = users.iter().map(line).collect();
+        self.live.publish_users(Arc::new(Users::parse(file.as_bytes()).unwrap()));
     }
 
     pub fn pass_time(&self, seconds: i64) {

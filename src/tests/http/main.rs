@@ -6,6 +6,7 @@ mod connections;
 mod corpus;
 mod harness;
 mod limits;
+mod logins;
 mod metrics;
 mod pull;
 mod push;

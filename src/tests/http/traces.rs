@@ -32,7 +32,7 @@ fn holds(posts: &[u8], bytes: &[u8]) -> bool {
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-/// Pulls in the caller's trace, and gives what the collector got until the end.
+/// Pulls in the caller's trace, fails to log in, and gives what the collector got until the end.
 async fn pull(traces: impl FnOnce(&str) -> Traces) -> Vec<u8> {
     let (endpoint, posts) = collector().await;
     let traces = traces(&endpoint);
@@ -40,6 +40,8 @@ async fn pull(traces: impl FnOnce(&str) -> Traces) -> Vec<u8> {
     registry.push_image("dev", "team/app", "v1", b"layer").await;
     let call = registry.by("dev", "GET", "/v2/team/app/manifests/v1");
     call.header("traceparent", &format!("00-{TRACE}-00f067aa0ba902b7-01")).send().await.expect(200);
+    let login = registry.request("POST", "/token").header("content-type", "application/x-www-form-urlencoded");
+    login.body("grant_type=password&username=nobody&password=x").send().await.expect(401);
     traces.stop().await;
     let posts = posts.lock().unwrap();
     posts.clone()
@@ -52,7 +54,8 @@ fn export(endpoint: &str, sample_ratio: f64) -> Traces {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_and_its_parts_are_spans_of_the_callers_trace() {
     let posts = pull(|endpoint| export(endpoint, 1.0)).await;
-    for text in ["images", "GET manifest", "PUT manifest", "authenticate", "storage.get", "storage.put", "team/app"] {
+    let parts = ["authenticate", "authenticate.form", "storage.get", "storage.put"];
+    for text in ["images", "GET manifest", "PUT manifest", "team/app"].into_iter().chain(parts) {
         assert!(holds(&posts, text.as_bytes()), "{text}");
     }
     let trace = hex::decode(TRACE).unwrap();

@@ -7,9 +7,14 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest as _, Sha256};
 
-use super::{CONFIG_FILE, DATA_DIRECTORY, HEALTH_PORT, Inputs, REGISTRY_PORT, TLS_DIRECTORY, names};
+use super::{
+    CONFIG_FILE, DATA_DIRECTORY, HEALTH_PORT, HTPASSWD_DIRECTORY, HTPASSWD_FILE, Inputs, REGISTRY_PORT, TLS_DIRECTORY,
+    names,
+};
 use crate::api::v1alpha1::Registry;
-use crate::config::{Cidr, PolicySource, Proxies, ServeConfig, StorageConfig, TlsSettings, TlsVersion};
+use crate::config::{
+    AuthenticationSettings, Cidr, PolicySource, Proxies, ServeConfig, StorageConfig, TlsSettings, TlsVersion,
+};
 
 /// Shorter than the pods' grace period, so that the process ends by itself.
 const DRAIN_SECONDS: u64 = 25;
@@ -40,9 +45,13 @@ fn config(inputs: &Inputs<'_>) -> ServeConfig {
         key: Path::new(TLS_DIRECTORY).join("tls.key"),
         minimum_version: TlsVersion::default(),
     });
+    // Which Secret it comes from is the volume's affair: another one needs no other configuration.
+    let htpasswd = registry.spec.authentication.htpasswd_secret_ref.as_ref();
+    let htpasswd = htpasswd.map(|_| Path::new(HTPASSWD_DIRECTORY).join(HTPASSWD_FILE));
     let storage = StorageConfig::Filesystem { root: DATA_DIRECTORY.into() };
     let policy = PolicySource::Kube { namespace: names::namespace(registry), registry: names::name(registry) };
     ServeConfig {
+        authentication: AuthenticationSettings { htpasswd },
         listen: (Ipv4Addr::UNSPECIFIED, REGISTRY_PORT).into(),
         health_listen: (Ipv4Addr::UNSPECIFIED, HEALTH_PORT).into(),
         tls,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction, KeyToPath,
     LocalObjectReference, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
     ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
 };
@@ -14,10 +14,12 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 
 use super::{
-    CONFIG_DIRECTORY, CONFIG_FILE, DATA_DIRECTORY, HEALTH_PORT, Inputs, REGISTRY_PORT, TLS_DIRECTORY, claim_name,
-    config_map, names,
+    CONFIG_DIRECTORY, CONFIG_FILE, DATA_DIRECTORY, HEALTH_PORT, HTPASSWD_DIRECTORY, HTPASSWD_FILE, Inputs,
+    REGISTRY_PORT, TLS_DIRECTORY, claim_name, config_map, names,
 };
-use crate::api::v1alpha1::{EmptyDirStorage, PodSettings, Registry, RegistrySpec, Storage};
+use crate::api::v1alpha1::{
+    Authentication, EmptyDirStorage, HtpasswdSecret, PodSettings, Registry, RegistrySpec, Storage,
+};
 
 /// User and group of the process, as distroless images number `nonroot`.
 const USER: i64 = 65_532;
@@ -162,7 +164,27 @@ fn volumes(registry: &Registry) -> Vec<Volume> {
         };
         volumes.push(Volume { name: "tls".to_owned(), secret: Some(secret), ..Volume::default() });
     }
+    volumes.extend(htpasswd(registry).map(htpasswd_volume));
     volumes
+}
+
+fn htpasswd(registry: &Registry) -> Option<&HtpasswdSecret> {
+    // What isn't used here is policy, or the operator's own business.
+    let Authentication { htpasswd_secret_ref, token_ttl: _, failures: _, signing_key_rotation: _ } =
+        &registry.spec.authentication;
+    htpasswd_secret_ref.as_ref()
+}
+
+/// It may come later: robots and nodes need no users.
+fn htpasswd_volume(reference: &HtpasswdSecret) -> Volume {
+    let HtpasswdSecret { name, key } = reference.clone();
+    let secret = SecretVolumeSource {
+        secret_name: Some(name),
+        items: Some(vec![KeyToPath { key, path: HTPASSWD_FILE.to_owned(), mode: None }]),
+        default_mode: Some(SECRET_MODE),
+        optional: Some(true),
+    };
+    Volume { name: "htpasswd".to_owned(), secret: Some(secret), ..Volume::default() }
 }
 
 fn data_volume(registry: &Registry) -> Volume {
@@ -188,6 +210,7 @@ fn mounts(registry: &Registry) -> Vec<VolumeMount> {
     };
     let mut mounts = vec![mount("data", DATA_DIRECTORY, None), mount("config", CONFIG_DIRECTORY, Some(true))];
     mounts.extend(names::tls_secret(registry).map(|_| mount("tls", TLS_DIRECTORY, Some(true))));
+    mounts.extend(htpasswd(registry).map(|_| mount("htpasswd", HTPASSWD_DIRECTORY, Some(true))));
     mounts
 }
 

@@ -34,6 +34,10 @@ const DATA_DIRECTORY: &str = "/var/lib/landfast";
 const CONFIG_DIRECTORY: &str = "/etc/landfast/config";
 /// Where certificate and key are in the container.
 const TLS_DIRECTORY: &str = "/etc/landfast/tls";
+/// Where the file with users and passwords is in the container.
+const HTPASSWD_DIRECTORY: &str = "/etc/landfast/htpasswd";
+/// Its name there, whatever the Secret calls it.
+const HTPASSWD_FILE: &str = "htpasswd";
 /// Name of the configuration file.
 const CONFIG_FILE: &str = "config.yaml";
 

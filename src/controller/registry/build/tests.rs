@@ -70,7 +70,11 @@ fn everything_set() {
       annotations: {example.com/balancer: internal}
     trustedProxies: [10.0.0.0/8, "fd00::/8"]
   tls: {selfSigned: {}}
-  authentication: {tokenTTL: 10m}
+  authentication:
+    tokenTTL: 10m
+    htpasswdSecretRef: {name: people, key: users}
+    failures: {perMinute: 5}
+    signingKeyRotation: 90d
   projectNamespaces: {from: All}
   pullSecretNamespaces: {from: Selector, selector: {matchLabels: {pull: "yes"}}}
   pod:

@@ -149,7 +149,10 @@ fn truncated_blob(store: &Store) -> BoxFuture<'_, Vec<(Key, &'static str)>> {
 fn lost_blob(store: &Store) -> BoxFuture<'_, Vec<(Key, &'static str)>> {
     async move {
         store.delete(&keys::blob(&store.layer)).await;
-        vec![(keys::blob_link(&store.app, &store.layer), "link-to-nothing")]
+        vec![
+            (keys::blob_link(&store.app, &store.layer), "link-to-nothing"),
+            (keys::manifest(&store.app, &store.referrer), "incomplete"),
+        ]
     }
     .boxed()
 }

@@ -6,13 +6,13 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use super::FileError;
 use crate::api::v1alpha1::{Project, Role};
 use crate::policy::compile::claims;
-use crate::policy::{Inputs, KeySet, SigningKey, docker_config_json};
+use crate::policy::{Inputs, KeyPlan, KeyRing, KeySet, SigningKey, docker_config_json};
 
 /// Where the credential of a robot lies.
 #[derive(Clone, Debug)]
@@ -33,24 +33,64 @@ fn state(path: &Path) -> impl Fn(io::Error) -> FileError {
 }
 
 /// Reads the keys below `root`; makes one at the first start.
-pub(super) fn open_keys(root: &Path) -> Result<KeySet, FileError> {
+pub(super) fn open_keys(root: &Path, now: Timestamp) -> Result<KeyRing, FileError> {
     let folder = root.join("keys");
     make_folder(&folder)?;
     let path = folder.join(KeySet::CURRENT_FILE);
     let key_error = |source| FileError::Key { path: folder.clone(), source };
     if !path.exists() {
         let key = SigningKey::from_seed(&rand::random()).map_err(key_error)?;
-        write_private(&path, key.to_pem().as_bytes())?;
+        write_keys(&folder, &KeyRing::new(key, now))?;
     }
     let mut files = Vec::new();
     for entry in fs::read_dir(&folder).map_err(state(&folder))? {
         let path = entry.map_err(state(&folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.ends_with(".pem") {
+        if name.ends_with(".pem") || name.ends_with(".json") {
             files.push((name, fs::read(&path).map_err(state(&path))?));
         }
     }
-    KeySet::from_files(files.iter().map(|(name, content)| (name.as_str(), content.as_slice()))).map_err(key_error)
+    let files = files.iter().map(|(name, content)| (name.as_str(), content.as_slice()));
+    KeyRing::from_files(files, now).map_err(key_error)
+}
+
+/// Brings the keys a step forward, if it is time.
+pub(super) fn rotate_keys(root: &Path, ring: KeyRing, inputs: &Inputs, now: Timestamp) -> Result<KeyRing, FileError> {
+    let folder = root.join("keys");
+    let rotation = inputs.registry.spec.authentication.signing_key_rotation.as_ref();
+    let rotation = rotation.map(|rotation| SignedDuration::from_secs(rotation.as_secs() as i64));
+    let needed_until = |stopped| {
+        let (projects, members) = (inputs.projects.iter(), inputs.members.iter());
+        claims::key_needed_until(projects.map(|project| &**project), members.map(|member| &**member), stopped)
+    };
+    let plan = ring.advance(rotation, needed_until, now, || SigningKey::from_seed(&rand::random()));
+    let KeyPlan { ring, steps, is_held, .. } =
+        plan.map_err(|source| FileError::Key { path: folder.clone(), source })?;
+    if !steps.is_empty() {
+        tracing::info!(?steps, "signing keys changed");
+        write_keys(&folder, &ring)?;
+    }
+    if is_held {
+        tracing::warn!("the signing key is not replaced: set rotation or expiresAt in the Members with robots");
+    }
+    Ok(ring)
+}
+
+/// The signing key last, and only then takes away what is gone: a crash on the way leaves every key that counts.
+fn write_keys(folder: &Path, ring: &KeyRing) -> Result<(), FileError> {
+    let mut files: Vec<_> = ring.to_files().into_iter().collect();
+    files.sort_by_key(|(name, _)| name == KeySet::CURRENT_FILE);
+    for (name, content) in &files {
+        write_private(&folder.join(name), content)?;
+    }
+    for entry in fs::read_dir(folder).map_err(state(folder))? {
+        let path = entry.map_err(state(folder))?.path();
+        let is_key = path.extension().is_some_and(|extension| extension == "pem");
+        if is_key && !files.iter().any(|(name, _)| path.ends_with(name)) {
+            fs::remove_file(&path).map_err(state(&path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes the credentials of all robots, and removes those of robots that are no more.
@@ -156,8 +196,8 @@ spec: {registryRef: {name: r}, role: Developer, subjects: [{kind: Robot, name: c
     #[test]
     fn keys_and_credentials_outlive_a_restart_and_are_private() {
         let root = tempfile::tempdir().unwrap();
-        let first = open_keys(root.path()).unwrap();
-        assert_eq!(open_keys(root.path()).unwrap().current().id(), first.current().id());
+        let first = open_keys(root.path(), Timestamp::now()).unwrap().keys();
+        assert_eq!(open_keys(root.path(), Timestamp::now()).unwrap().keys().current().id(), first.current().id());
         let robots =
             write(root.path(), &inputs(MANIFESTS), &["localhost:5000".to_owned()], &first, Timestamp::now()).unwrap();
         let password = fs::read_to_string(robots[0].folder.join("password")).unwrap();
@@ -171,7 +211,7 @@ spec: {registryRef: {name: r}, role: Developer, subjects: [{kind: Robot, name: c
     #[test]
     fn the_credential_of_a_removed_robot_is_removed() {
         let root = tempfile::tempdir().unwrap();
-        let keys = open_keys(root.path()).unwrap();
+        let keys = open_keys(root.path(), Timestamp::now()).unwrap().keys();
         let robots = write(root.path(), &inputs(MANIFESTS), &[], &keys, Timestamp::now()).unwrap();
         assert!(robots[0].folder.exists());
         let without = MANIFESTS.split("---").next().unwrap();
@@ -180,12 +220,34 @@ spec: {registryRef: {name: r}, role: Developer, subjects: [{kind: Robot, name: c
     }
 
     #[test]
+    fn keys_are_replaced_step_by_step_and_each_is_trusted_throughout() {
+        let root = tempfile::tempdir().unwrap();
+        let spec = "spec: {storage: {emptyDir: {}}";
+        let rotating = MANIFESTS.replacen(spec, &format!("{spec}, authentication: {{signingKeyRotation: 10d}}"), 1);
+        let rotating = rotating.replace("role: Developer,", "role: Developer, rotation: 1d,");
+        let inputs = inputs(&rotating);
+        let day = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
+        let at = |now| rotate_keys(root.path(), open_keys(root.path(), now).unwrap(), &inputs, now).unwrap().keys();
+        let first = at(day(0)).current().id().to_owned();
+        let count = || fs::read_dir(root.path().join("keys")).unwrap().count();
+        assert_eq!(count(), 2, "a key and its date");
+        assert_eq!(at(day(9)).current().id(), first, "the next one is there and does not sign");
+        assert_eq!(count(), 3);
+        let switched = at(day(10));
+        assert_ne!(switched.current().id(), first);
+        assert!(switched.trusted().any(|key| key.id() == first));
+        assert_eq!(count(), 3);
+        assert!(!at(day(13)).trusted().any(|key| key.id() == first), "two days of robots and two of tokens are over");
+        assert_eq!(count(), 2);
+    }
+
+    #[test]
     fn a_key_that_cannot_be_read_is_an_error_and_is_kept() {
         let root = tempfile::tempdir().unwrap();
-        open_keys(root.path()).unwrap();
+        open_keys(root.path(), Timestamp::now()).unwrap();
         let path = root.path().join("keys/signing.pem");
         fs::write(&path, "garbage").unwrap();
-        assert!(matches!(open_keys(root.path()), Err(FileError::Key { .. })));
+        assert!(matches!(open_keys(root.path(), Timestamp::now()), Err(FileError::Key { .. })));
         assert_eq!(fs::read_to_string(path).unwrap(), "garbage");
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! # Flow
 //! The folder is looked at twice a second. When something in it has changed all of it is read, validated with the rules of
-//! the CRDs, compiled and published, and the credentials of robots are written next to the data.
+//! the CRDs, compiled and published, and the credentials of robots are written next to the data. So are the signing keys,
+//! which are read again with the policy and at least once a minute, and replaced when the Registry asks for it.
 //!
 //! # Guarantees
 //! A folder that can't be used leaves the last policy in force, and the log says what to mend. At the start it is an error.
@@ -12,7 +13,7 @@ mod manifests;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::credentials::RobotFiles;
 pub use self::manifests::{ManifestsError, read};
 use crate::policy::{Inputs, KeyError, KeySet, Problem, compile};
-use crate::registry::auth::Live;
+use crate::registry::auth::{Live, Published};
 
 const INTERVAL: Duration = Duration::from_millis(500);
 /// Credentials that end are replaced in time, and those of an expired Member go.
@@ -46,7 +47,8 @@ pub struct FileSource {
     state: PathBuf,
     /// Addresses at which clients reach the registry, for the credentials' files.
     hosts: Vec<String>,
-    keys: Arc<KeySet>,
+    /// As they were when they were last read, and the same as long as they are.
+    keys: Mutex<Arc<KeySet>>,
     live: Arc<Live>,
     /// Of the folder before it was read for the first time.
     fingerprint: u64,
@@ -61,7 +63,7 @@ pub struct Loaded {
 impl FileSource {
     /// Makes the signing key if there is none yet.
     pub fn open(directory: PathBuf, state: PathBuf, hosts: Vec<String>, live: Arc<Live>) -> Result<Self, FileError> {
-        let keys = Arc::new(credentials::open_keys(&state)?);
+        let keys = Mutex::new(Arc::new(credentials::open_keys(&state, Timestamp::now())?.keys()));
         let fingerprint = manifests::fingerprint(&directory);
         Ok(Self { directory, state, hosts, keys, live, fingerprint })
     }
@@ -75,14 +77,34 @@ impl FileSource {
         if !problems.is_empty() {
             return Err(FileError::Policy(problems));
         }
-        if self.live.current().is_none_or(|published| *published.snapshot != snapshot) {
+        let keys = self.keys(&inputs, Timestamp::now());
+        let is_new = |published: &Published| *published.snapshot != snapshot || !Arc::ptr_eq(&published.keys, &keys);
+        if self.live.current().is_none_or(|published| is_new(&published)) {
             let (projects, robots) = (snapshot.projects.len(), snapshot.robots.len());
             tracing::info!(projects, robots, "policy in force");
-            self.live.publish(Arc::new(snapshot), Arc::clone(&self.keys));
+            self.live.publish(Arc::new(snapshot), Arc::clone(&keys));
         }
         // After the policy is in force: a full disk must not hold up a revocation.
-        let robots = credentials::write(&self.state, &inputs, &self.hosts, &self.keys, Timestamp::now())?;
+        let robots = credentials::write(&self.state, &inputs, &self.hosts, &keys, Timestamp::now())?;
         Ok(Loaded { inputs, robots })
+    }
+
+    /// The keys as they are in their folder, a step further if it is time. Where that fails the ones before stay in use: it
+    /// must not hold up a change of policy.
+    fn keys(&self, inputs: &Inputs, now: Timestamp) -> Arc<KeySet> {
+        let mut known = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = credentials::open_keys(&self.state, now);
+        match read.and_then(|ring| credentials::rotate_keys(&self.state, ring, inputs, now)) {
+            Ok(ring) => {
+                let read = ring.keys();
+                let ids = |keys: &KeySet| keys.trusted().map(|key| key.id().to_owned()).collect::<Vec<_>>();
+                if ids(&read) != ids(&known) {
+                    *known = Arc::new(read);
+                }
+            }
+            Err(error) => tracing::error!(%error, "signing keys can't be read or replaced, they stay as they were"),
+        }
+        Arc::clone(&known)
     }
 
     /// Follows the folder until `shutdown`.

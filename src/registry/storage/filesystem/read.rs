@@ -3,18 +3,25 @@
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use rustix::fs::{Advice, fadvise};
 use rustix::io::ReadWriteFlags;
 
 use super::super::{BodyStream, ByteRange, Key, Object, ObjectMeta, StorageError};
 use super::pieces::{PIECE, Piece};
 use super::root::{Root, absent};
 use super::{blocking, write};
+
+/// Less than this is not worth an answer of its own while more of the piece is on its way from the disk.
+const LEAST: usize = 64 * 1024;
+/// How much more the disk is asked for when it had to be waited for.
+const AHEAD: NonZeroU64 = NonZeroU64::new(2 * 1024 * 1024).unwrap();
 
 /// An open object.
 struct Opened {
@@ -105,6 +112,8 @@ impl Source {
             Err(mut piece) => {
                 let (file, at) = (Arc::clone(&self.file), range.start);
                 let read = move || {
+                    // Only advice: what comes of it is seen when the next piece is read.
+                    let _ = fadvise(&file, at, Some(AHEAD), Advice::WillNeed);
                     // Objects never shrink: the file system has lost something if it ends early.
                     file.read_exact_at(&mut piece.buffer()[..length], at)?;
                     Ok(piece.filled(length))
@@ -120,7 +129,7 @@ fn read_cached(file: &File, mut piece: Piece, at: u64, length: usize) -> Result<
     let mut slices = [IoSliceMut::new(&mut piece.buffer()[..length])];
     // An error may only mean that this file system can't tell: the blocking read finds out.
     match rustix::io::preadv2(file, &mut slices, at, ReadWriteFlags::NOWAIT) {
-        Ok(read) if read > 0 => Ok(piece.filled(read)),
+        Ok(read) if read >= length.min(LEAST) => Ok(piece.filled(read)),
         _ => Err(piece),
     }
 }

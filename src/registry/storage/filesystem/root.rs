@@ -265,7 +265,7 @@ impl Root {
 
     /// Makes the entries of a folder durable, if they aren't.
     pub(super) fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        let Some(seen) = lock(&self.settled).to_sync(folder) else { return Ok(()) };
+        let Some(seen) = lock(&self.settled).sync_needed(folder) else { return Ok(()) };
         sync_folder(folder)?;
         lock(&self.settled).synced(folder, seen);
         Ok(())

@@ -36,7 +36,7 @@ impl Settled {
     }
 
     /// Nothing if the folder needs no sync, else what to tell [`synced`](Self::synced) afterwards.
-    pub(super) fn to_sync(&mut self, folder: &Path) -> Option<u64> {
+    pub(super) fn sync_needed(&mut self, folder: &Path) -> Option<u64> {
         match self.folders.get(folder) {
             Some(folder) => (!folder.settled).then_some(folder.last_change),
             None => Some(self.change(folder).last_change),
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     fn sync(settled: &mut Settled, folder: &Path) {
-        let seen = settled.to_sync(folder).unwrap();
+        let seen = settled.sync_needed(folder).unwrap();
         settled.synced(folder, seen);
     }
 
@@ -80,19 +80,19 @@ mod tests {
     fn a_folder_is_synced_once_for_each_change() {
         let (mut settled, folder) = (Settled::default(), Path::new("a"));
         sync(&mut settled, folder);
-        assert_eq!(settled.to_sync(folder), None);
+        assert_eq!(settled.sync_needed(folder), None);
         change(&mut settled, folder);
         sync(&mut settled, folder);
-        assert_eq!(settled.to_sync(folder), None);
+        assert_eq!(settled.sync_needed(folder), None);
     }
 
     #[test]
     fn a_change_during_a_sync_is_not_taken_for_durable() {
         let (mut settled, folder) = (Settled::default(), Path::new("a"));
-        let seen = settled.to_sync(folder).unwrap();
+        let seen = settled.sync_needed(folder).unwrap();
         change(&mut settled, folder);
         settled.synced(folder, seen);
-        assert!(settled.to_sync(folder).is_some());
+        assert!(settled.sync_needed(folder).is_some());
     }
 
     #[test]
@@ -100,23 +100,23 @@ mod tests {
         let (mut settled, folder) = (Settled::default(), Path::new("a"));
         settled.begin_change(folder);
         sync(&mut settled, folder);
-        assert!(settled.to_sync(folder).is_some());
+        assert!(settled.sync_needed(folder).is_some());
         settled.end_change(folder);
         sync(&mut settled, folder);
-        assert_eq!(settled.to_sync(folder), None);
+        assert_eq!(settled.sync_needed(folder), None);
     }
 
     #[test]
     fn forgetting_never_settles() {
         let (mut settled, folder) = (Settled::default(), Path::new("a"));
         settled.begin_change(folder);
-        let seen = settled.to_sync(folder).unwrap();
+        let seen = settled.sync_needed(folder).unwrap();
         (0..=MAX_FOLDERS).for_each(|number| change(&mut settled, Path::new(&number.to_string())));
         settled.synced(folder, seen);
-        assert!(settled.to_sync(folder).is_some());
+        assert!(settled.sync_needed(folder).is_some());
         settled.end_change(folder);
         settled.synced(folder, seen);
-        assert!(settled.to_sync(folder).is_some());
+        assert!(settled.sync_needed(folder).is_some());
         assert!(settled.folders.len() <= MAX_FOLDERS);
     }
 }

@@ -1,0 +1,206 @@
+//! The file of users and passwords, read again when it changes.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio_util::sync::CancellationToken;
+
+use super::Live;
+use crate::policy::htpasswd::MAX_FILE;
+use crate::policy::{HtpasswdError, Users};
+
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Why the file can't be used. It names the file; the line is in its source's text.
+#[derive(Debug, thiserror::Error)]
+pub enum HtpasswdFileError {
+    #[error("can't read the password file {path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("the password file {path} can't be used: {source}")]
+    Content { path: PathBuf, source: HtpasswdError },
+}
+
+/// A file as `htpasswd -B` writes it.
+///
+/// # Guarantees
+/// A change is in force about a second later. A file that can't be used leaves the users as they were, and the log says
+/// what to mend. One that is gone leaves nobody: taking it away is a way of taking access away.
+pub struct HtpasswdFile {
+    path: PathBuf,
+    live: Arc<Live>,
+    /// What the last look found, and what was found when the users were last replaced or a file was refused.
+    seen: Option<Found>,
+    decided: Option<Found>,
+}
+
+/// The file's content; `None`: there is none.
+type Found = Option<Vec<u8>>;
+
+impl HtpasswdFile {
+    pub fn new(path: PathBuf, live: Arc<Live>) -> Self {
+        Self { path, live, seen: None, decided: None }
+    }
+
+    /// Reads the file for the first time.
+    pub async fn load(&mut self) -> Result<(), HtpasswdFileError> {
+        let found = self.read().await?;
+        let missing = || HtpasswdFileError::Read { path: self.path.clone(), source: io::ErrorKind::NotFound.into() };
+        let result = found.as_deref().ok_or_else(missing).and_then(|content| self.take(content));
+        (self.seen, self.decided) = (Some(found.clone()), Some(found));
+        result
+    }
+
+    /// Looks at the file from time to time, until it is told to stop.
+    pub async fn watch(mut self, shutdown: CancellationToken) {
+        while shutdown.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+            if let Err(error) = self.look().await {
+                tracing::error!(%error, "the users stay as they were");
+            }
+        }
+    }
+
+    /// An error is told once for each change of the file.
+    async fn look(&mut self) -> Result<(), HtpasswdFileError> {
+        let found = match self.read().await {
+            Ok(found) => found,
+            // Told when it begins.
+            Err(error) => return if self.seen.take().is_some() { Err(error) } else { Ok(()) },
+        };
+        // A file that is being written is left alone until it looks the same twice.
+        let settled = self.seen.as_ref() == Some(&found);
+        self.seen = Some(found.clone());
+        if !settled || self.decided.as_ref() == Some(&found) {
+            return Ok(());
+        }
+        let result = match &found {
+            Some(content) => self.take(content),
+            None => {
+                tracing::warn!(path = %self.path.display(), "the password file is gone: none of its users can log in");
+                self.live.publish_users(Arc::default());
+                Ok(())
+            }
+        };
+        self.decided = Some(found);
+        result
+    }
+
+    fn take(&self, content: &[u8]) -> Result<(), HtpasswdFileError> {
+        let path = || self.path.clone();
+        let users = Users::parse(content).map_err(|source| HtpasswdFileError::Content { path: path(), source })?;
+        tracing::info!(path = %self.path.display(), users = users.len(), "password file in force");
+        self.live.publish_users(Arc::new(users));
+        Ok(())
+    }
+
+    /// Of a file that is too large, only so much that this shows.
+    async fn read(&self) -> Result<Found, HtpasswdFileError> {
+        let read = async {
+            let file = tokio::fs::File::open(&self.path).await?;
+            let mut content = Vec::new();
+            file.take(MAX_FILE as u64 + 1).read_to_end(&mut content).await?;
+            Ok(content)
+        };
+        match read.await {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if io::Error::kind(&error) == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(HtpasswdFileError::Read { path: self.path.clone(), source }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{FailureLimits, KeySet, RegistryFacts, SigningKey, Snapshot};
+    use std::collections::HashMap;
+
+    fn line(name: &str) -> String {
+        format!("{name}:$2y$04${}\n", ".".repeat(53))
+    }
+
+    struct Stage {
+        folder: tempfile::TempDir,
+        live: Arc<Live>,
+        file: HtpasswdFile,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let registry = RegistryFacts {
+                uid: "r".to_owned(),
+                name: "ns/r".to_owned(),
+                token_ttl: 300,
+                failures: FailureLimits::default(),
+            };
+            let snapshot = Snapshot {
+                registry,
+                projects: HashMap::new(),
+                robots: HashMap::new(),
+                pull_secrets: HashMap::new(),
+                users: HashMap::new(),
+            };
+            let live = Arc::new(Live::new());
+            live.publish(Arc::new(snapshot), Arc::new(KeySet::new(SigningKey::from_seed(&[1; 32]).unwrap(), vec![])));
+            let folder = tempfile::tempdir().unwrap();
+            let file = HtpasswdFile::new(folder.path().join("htpasswd"), Arc::clone(&live));
+            Self { folder, live, file }
+        }
+
+        fn write(&self, content: &str) {
+            std::fs::write(self.folder.path().join("htpasswd"), content).unwrap();
+        }
+
+        fn has(&self, name: &str) -> bool {
+            self.live.current().unwrap().users.stamp(name).is_some()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_counts_once_it_looks_the_same_twice() {
+        let mut stage = Stage::new();
+        stage.write(&line("alice"));
+        stage.file.load().await.unwrap();
+        assert!(stage.has("alice"));
+        stage.write(&line("bob"));
+        stage.file.look().await.unwrap();
+        assert!(stage.has("alice") && !stage.has("bob"));
+        stage.file.look().await.unwrap();
+        assert!(!stage.has("alice") && stage.has("bob"));
+    }
+
+    #[tokio::test]
+    async fn a_broken_file_leaves_the_users_and_is_told_once() {
+        let mut stage = Stage::new();
+        stage.write(&line("alice"));
+        stage.file.load().await.unwrap();
+        stage.write("bob:{SHA}x\n");
+        stage.file.look().await.unwrap();
+        let error = stage.file.look().await.unwrap_err().to_string();
+        assert!(error.contains("htpasswd") && error.contains("line 1"), "{error}");
+        stage.file.look().await.unwrap();
+        assert!(stage.has("alice"));
+        stage.write(&line("carol"));
+        for _ in 0..2 {
+            stage.file.look().await.unwrap();
+        }
+        assert!(stage.has("carol") && !stage.has("alice"));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_gone_leaves_nobody_and_may_come_back() {
+        let mut stage = Stage::new();
+        assert!(matches!(stage.file.load().await, Err(HtpasswdFileError::Read { .. })));
+        for (content, expected) in [(Some(line("alice")), true), (None, false), (Some(line("alice")), true)] {
+            match content {
+                Some(content) => stage.write(&content),
+                None => std::fs::remove_file(stage.folder.path().join("htpasswd")).unwrap(),
+            }
+            stage.file.look().await.unwrap();
+            stage.file.look().await.unwrap();
+            assert_eq!(stage.has("alice"), expected);
+        }
+    }
+}
