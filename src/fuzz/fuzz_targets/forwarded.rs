@@ -25,7 +25,9 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         let before = |name: &'static str, value: &'static str| {
             let mut longer = HeaderMap::new();
             longer.append(name, HeaderValue::from_static(value));
-            headers.iter().for_each(|(name, value)| drop(longer.append(name, value.clone())));
+            for (name, value) in &headers {
+                longer.append(name, value.clone());
+            }
             longer
         };
         if let Some(client) = found.client.filter(|client| !proxies.trusts(*client)) {
