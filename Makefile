@@ -24,12 +24,16 @@ CONTAINER_ENGINE ?= $(shell for engine in docker podman buildah; do $$engine inf
 # For `make e2e`: names, or parts of them, of the tests to run.
 E2E_ARGS ?=
 
+# For `make fuzz`: seconds for each target, and parts of the names of those to run; all of them, without any.
+FUZZ_TIME ?= 60
+FUZZ_ARGS ?=
+
 # For `make bench`: scenarios, or parts of their names, and options; all of it, without any.
 BENCH_ARGS ?=
 # `dist` is what `make image` ships, and takes minutes more to build.
 BENCH_PROFILE ?= bench
 
-.PHONY: help run test e2e lint bench crds manifests image tools fmt clean
+.PHONY: help run test e2e lint bench fuzz crds manifests image tools fmt clean
 
 help: ## Print this
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +50,7 @@ e2e: ## Run the end-to-end tests on E2E_KUBECONFIG, or on a cluster made for the
 
 lint: ## Check format, lints, generated files, scripts, and what kustomize and Helm render
 	cargo fmt --check
+	cargo fmt --check --manifest-path src/fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --test e2e -- -D warnings # `test = false` keeps it out of --all-targets
 	@for script in $$(grep -rlI '^#!.*bash' .ci e2e src) $$(find e2e -name '*.sh'); do bash -n "$$script"; done
@@ -58,6 +63,9 @@ bench: ## Measure the registry against its peers, and the policy (BENCH_ARGS: pa
 	@src/benches/install
 	cargo bench --locked --profile $(BENCH_PROFILE) --bench registry -- $(BENCH_ARGS)
 	$(if $(BENCH_ARGS),,cargo bench --locked --profile $(BENCH_PROFILE) --bench policy)
+
+fuzz: ## Fuzz the parsers for a minute each (FUZZ_TIME: seconds, FUZZ_ARGS: parts of targets' names)
+	FUZZ_TIME=$(FUZZ_TIME) src/fuzz/run $(FUZZ_ARGS)
 
 crds: ## Write crds/ from the API types
 	cargo run --locked --quiet -- crds --output crds

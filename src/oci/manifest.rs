@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use super::{Digest, MediaType};
 
@@ -18,9 +19,19 @@ pub struct Descriptor {
     #[serde(default)]
     pub media_type: String,
     pub digest: Digest,
+    #[serde(deserialize_with = "size")]
     pub size: u64,
     #[serde(default)]
     pub urls: Vec<String>,
+}
+
+/// A size is an `int64` that is not negative (image-spec, "Content Descriptors"): clients can't read a greater one.
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let size = u64::deserialize(deserializer)?;
+    if i64::try_from(size).is_err() {
+        return Err(D::Error::custom(format_args!("size {size} is greater than any content's")));
+    }
+    Ok(size)
 }
 
 impl Descriptor {
@@ -194,6 +205,9 @@ mod tests {
     #[case::bad_digest(r#"{"schemaVersion":2,"config":{"digest":"sha256:x","size":1},"layers":[]}"#)]
     #[case::annotation_that_is_no_text(
         r#"{"schemaVersion":2,"config":{"digest":"DIGEST","size":1},"layers":[],"annotations":{"a":[0]}}"#
+    )]
+    #[case::size_that_is_no_int64(
+        r#"{"schemaVersion":2,"config":{"digest":"DIGEST","size":9223372036854775808},"layers":[]}"#
     )]
     #[case::negative_size(r#"{"schemaVersion":2,"config":{"digest":"DIGEST","size":-1},"layers":[]}"#)]
     #[case::other_media_type(

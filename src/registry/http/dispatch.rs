@@ -109,7 +109,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
         }
     }
     let seen = Seen::default();
-    let permitting = Permitting { shared: &shared, parts: &parts, audit, seen: &seen };
+    let permitting = Permitting { shared: &shared, parts: &parts, origin: origin.as_ref(), audit, seen: &seen };
     let handled = request_id.scope(RequestSpan::around(span.as_ref(), handle(permitting, route, body)));
     // A panic becomes a response: the other requests on this connection go on.
     let handled = AssertUnwindSafe(handled).catch_unwind().await;
@@ -148,6 +148,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
 struct Permitting<'a> {
     shared: &'a Shared,
     parts: &'a Parts,
+    origin: Option<&'a Origin>,
     audit: AuditContext<'a>,
     seen: &'a Seen,
 }
@@ -159,7 +160,7 @@ async fn handle(
     body: RequestBody,
 ) -> Result<Response<Body>, RequestError> {
     let Prepared { route, published, caller, now } = prepare(permitting, route).await?;
-    let Permitting { shared, parts, audit, seen } = permitting;
+    let Permitting { shared, parts, audit, seen, .. } = permitting;
     let (published, caller, headers) = (&published, &caller, &parts.headers);
     run(&Permitted { shared, published, caller, headers, audit, seen, now }, route, body).await
 }
@@ -176,8 +177,12 @@ async fn prepare(
     permitting: Permitting<'_>,
     route: Result<Route, super::route::RouteError>,
 ) -> Result<Prepared, RequestError> {
-    let Permitting { shared, parts, audit, seen } = permitting;
+    let Permitting { shared, parts, origin, audit, seen } = permitting;
     let route = route?;
+    // Proxies may differ on whose request it is (RFC 9112, section 3.2).
+    if origin.is_none() {
+        return Err(RequestError::Host);
+    }
     let published = shared.app.live.current().ok_or(RequestError::NoPolicy)?;
     let now = (shared.app.clock)();
     let credentials = Credentials::from_headers(&parts.headers)?;

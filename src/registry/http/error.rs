@@ -35,7 +35,7 @@ pub enum RequestError {
     Manifest(#[from] ManifestError),
     #[error(transparent)]
     Chunk(#[from] ChunkError),
-    #[error("the manifest's Content-Type is missing or malformed")]
+    #[error("the manifest's Content-Type is missing, malformed, or there twice")]
     ManifestType,
     #[error("the manifest is larger than {limit} bytes")]
     ManifestTooLarge { limit: usize },
@@ -45,7 +45,7 @@ pub enum RequestError {
     Form { limit: usize },
     #[error("the body can't be read: {0}")]
     Body(#[source] io::Error),
-    #[error("the Host header is missing or malformed")]
+    #[error("the Host header is missing, malformed, or there twice")]
     Host,
     #[error("this registry takes repository names of at most {limit} characters")]
     NameTooLong { limit: usize },
@@ -88,12 +88,6 @@ struct ErrorEntry<'a> {
 impl RequestError {
     /// The response, logged if it is the server's fault.
     pub fn into_response(self, context: &ErrorContext<'_>) -> Response<Body> {
-        // Without a usable host there is no realm to send the client to.
-        if matches!(&self, RequestError::Auth(error) if auth_status(error) == StatusCode::UNAUTHORIZED)
-            && context.origin.is_none()
-        {
-            return RequestError::Host.into_response(context);
-        }
         let (status, code) = self.status();
         let request_id = context.request_id;
         let message = if status.is_server_error() && code == ErrorCode::Unknown {

@@ -112,7 +112,9 @@ fn media_type(headers: &HeaderMap, bytes: &[u8]) -> Result<MediaType, RequestErr
     struct MediaTypeOnly {
         media_type: String,
     }
-    let text = match headers.get(CONTENT_TYPE) {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let text = match values.next() {
+        Some(_) if values.next().is_some() => return Err(RequestError::ManifestType),
         Some(value) => value.to_str().map_err(|_| RequestError::ManifestType)?.to_owned(),
         None => serde_json::from_slice::<MediaTypeOnly>(bytes).map_err(|_| RequestError::ManifestType)?.media_type,
     };

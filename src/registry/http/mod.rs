@@ -5,6 +5,8 @@
 //! [`Route`], find out who is asking, decide on the route's operation, and only then hand it to one of the handlers.
 //! A handler parses no URL and decides about no permission (but for the source of a mount, where a refusal is no
 //! error). Whatever goes wrong becomes a response in [`error`], and nowhere else.
+//!
+//! [`forwarded`], [`range`] and [`route`] parse what strangers write; they are public for the fuzz targets in `src/fuzz`.
 
 mod activity;
 mod audit;
@@ -14,13 +16,13 @@ mod catalog;
 mod catalog_cursor;
 mod dispatch;
 mod error;
-mod forwarded;
+pub mod forwarded;
 mod guarded;
 mod manifests;
 mod metrics;
 mod origin;
 mod percent;
-mod range;
+pub mod range;
 mod record;
 mod referrers;
 mod respond;

@@ -67,10 +67,11 @@ impl<'a> Arrival<'a> {
     }
 }
 
-/// HTTP/2 has no Host header; what stands for it is in the URI.
+/// HTTP/2 has no Host header; what stands for it is in the URI. Two are as good as none (RFC 9112, section 3.2).
 fn asked_host(parts: &Parts) -> Option<&str> {
-    match parts.headers.get(HOST) {
-        Some(value) => value.to_str().ok(),
+    let mut values = parts.headers.get_all(HOST).iter();
+    match values.next() {
+        Some(value) => value.to_str().ok().filter(|_| values.next().is_none()),
         None => parts.uri.authority().map(|authority| authority.as_str()),
     }
 }
@@ -135,6 +136,11 @@ mod tests {
         let expected = Some(Origin { scheme: Scheme::Https, host: "r.example".to_owned() });
         assert_eq!(origin("https://r.example/v2/", &[]), expected);
         assert_eq!(origin("/v2/", &[]), None);
+    }
+
+    #[test]
+    fn two_hosts_are_none() {
+        assert_eq!(origin("/v2/", &[("host", "r.example"), ("host", "r.example")]), None);
     }
 
     const FORWARDED: [(&str, &str); 5] = [

@@ -9,7 +9,7 @@ use crate::registry::content::ByteRange;
 /// What a request for content asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestedRange {
-    /// Everything. Also where the header asks for several parts or in another unit than bytes: a server may then
+    /// Everything. Also where the request asks for several parts or in another unit than bytes: a server may then
     /// answer with the whole.
     Whole,
     Part(ByteRange),
@@ -18,7 +18,8 @@ pub enum RequestedRange {
 
 impl RequestedRange {
     pub fn of(headers: &HeaderMap) -> Self {
-        let Some(value) = headers.get(RANGE) else { return RequestedRange::Whole };
+        let mut values = headers.get_all(RANGE).iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return RequestedRange::Whole };
         let Ok(text) = value.to_str() else { return RequestedRange::Malformed };
         let Some((unit, set)) = text.split_once('=') else { return RequestedRange::Malformed };
         if !unit.trim().eq_ignore_ascii_case("bytes") || set.contains(',') {
@@ -31,10 +32,10 @@ impl RequestedRange {
 fn parse_part(text: &str) -> Option<ByteRange> {
     let (first, last) = text.split_once('-')?;
     match (first, last) {
-        ("", length) => number(length).map(ByteRange::Suffix),
-        (first, "") => number(first).map(ByteRange::From),
+        ("", length) => position(length).map(ByteRange::Suffix),
+        (first, "") => position(first).map(ByteRange::From),
         (first, last) => {
-            let (first, last) = (number(first)?, number(last)?);
+            let (first, last) = (position(first)?, position(last)?);
             (first <= last).then_some(ByteRange::Inclusive(first, last))
         }
     }
@@ -42,7 +43,16 @@ fn parse_part(text: &str) -> Option<ByteRange> {
 
 /// `str::parse` would take a plus sign too.
 fn number(text: &str) -> Option<u64> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+    if is_number(text) { text.parse().ok() } else { None }
+}
+
+/// A number of any length is one (RFC 9110, section 14.1.1); all that are too great are beyond the end alike.
+fn position(text: &str) -> Option<u64> {
+    is_number(text).then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Where a chunk belongs, as far as its headers tell.
@@ -65,11 +75,11 @@ pub enum ChunkError {
 impl Chunk {
     pub fn of(headers: &HeaderMap) -> Result<Self, ChunkError> {
         let length = text(headers, &CONTENT_LENGTH).and_then(number);
-        if !headers.contains_key(CONTENT_RANGE) {
-            return Ok(Self { at: None, length });
-        }
-        let range = text(headers, &CONTENT_RANGE).and_then(parse_content_range).ok_or(ChunkError::Range)?;
-        let (first, last) = range;
+        let mut ranges = headers.get_all(CONTENT_RANGE).iter();
+        let Some(range) = ranges.next() else { return Ok(Self { at: None, length }) };
+        // Of two, the one that is passed over may be the one that a proxy has looked at.
+        let range = range.to_str().ok().filter(|_| ranges.next().is_none());
+        let (first, last) = range.and_then(parse_content_range).ok_or(ChunkError::Range)?;
         let in_range = (last - first).checked_add(1).ok_or(ChunkError::Range)?;
         if length.is_some_and(|length| length != in_range) {
             return Err(ChunkError::Length);
@@ -85,16 +95,14 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 /// The specification's `0-99`, and RFC 9110's `bytes 0-99/*` that some clients send.
 fn parse_content_range(text: &str) -> Option<(u64, u64)> {
     let text = text.trim();
-    let text = match text.strip_prefix("bytes ") {
-        Some(rest) => rest.split_once('/').map_or(rest, |(range, _)| range),
-        None => text,
+    let (range, total) = match text.strip_prefix("bytes ") {
+        Some(rest) => rest.split_once('/').unwrap_or((rest, "*")),
+        None => (text, "*"),
     };
-    let (first, last) = text.split_once('-')?;
-    if first.is_empty() || last.is_empty() {
-        return None;
-    }
+    let (first, last) = range.split_once('-')?;
     let (first, last) = (number(first)?, number(last)?);
-    (first <= last).then_some((first, last))
+    let fits = total == "*" || number(total)? > last;
+    (first <= last && fits).then_some((first, last))
 }
 
 #[cfg(test)]
@@ -117,7 +125,8 @@ mod tests {
     #[case::sign("bytes=+1-2", RequestedRange::Malformed)]
     #[case::dash("bytes=-", RequestedRange::Malformed)]
     #[case::nothing("bytes", RequestedRange::Malformed)]
-    #[case::overflow("bytes=0-99999999999999999999", RequestedRange::Malformed)]
+    #[case::no_number_behind_a_number("bytes=0-99999999999999999999x", RequestedRange::Malformed)]
+    #[case::long_number("bytes=0-99999999999999999999", RequestedRange::Part(ByteRange::Inclusive(0, u64::MAX)))]
     fn reads_ranges(#[case] text: &str, #[case] expected: RequestedRange) {
         assert_eq!(RequestedRange::of(&headers(&[(RANGE, text)])), expected);
     }
@@ -131,12 +140,26 @@ mod tests {
     #[case::open("5-", None, Err(ChunkError::Range))]
     #[case::word("x", None, Err(ChunkError::Range))]
     #[case::everything("0-18446744073709551615", None, Err(ChunkError::Range))]
+    #[case::total("bytes 5-9/10", None, Ok(Chunk { at: Some(5), length: Some(5) }))]
+    #[case::beyond_its_total("bytes 5-9/9", None, Err(ChunkError::Range))]
+    #[case::malformed_total("bytes 5-9/x", None, Err(ChunkError::Range))]
     fn reads_chunks(#[case] range: &str, #[case] length: Option<&str>, #[case] expected: Result<Chunk, ChunkError>) {
         let mut headers = headers(&[(CONTENT_RANGE, range)]);
         if let Some(length) = length {
             headers.insert(CONTENT_LENGTH, length.parse().unwrap());
         }
         assert_eq!(Chunk::of(&headers), expected);
+    }
+
+    #[test]
+    fn two_headers_are_not_one() {
+        let two = |name: HeaderName, text: &str| {
+            let mut headers = headers(&[(name.clone(), text)]);
+            headers.append(name, text.parse().unwrap());
+            headers
+        };
+        assert_eq!(RequestedRange::of(&two(RANGE, "bytes=0-1")), RequestedRange::Whole);
+        assert_eq!(Chunk::of(&two(CONTENT_RANGE, "0-1")), Err(ChunkError::Range));
     }
 
     #[test]

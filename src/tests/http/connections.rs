@@ -19,15 +19,15 @@ use crate::tls;
 /// Longer than any limit that is set here: only what hangs takes so long.
 const HANGS: Duration = Duration::from_secs(8);
 
-struct Server {
-    registry: Registry,
+pub struct Server {
+    pub registry: Registry,
     address: SocketAddr,
     _stop: DropGuard,
     _certificate: Option<tempfile::TempDir>,
 }
 
 impl Server {
-    async fn plain(limits: &str) -> Self {
+    pub async fn plain(limits: &str) -> Self {
         Self::start(limits, None).await
     }
 
@@ -54,10 +54,18 @@ impl Server {
     }
 
     /// What comes back for these bytes until the server closes the connection.
-    async fn exchange(&self, request: &str) -> String {
+    pub async fn exchange(&self, request: impl AsRef<[u8]>) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         // It may be closed before all is written.
-        let _ = stream.write_all(request.as_bytes()).await;
+        let _ = stream.write_all(request.as_ref()).await;
+        read_to_end(&mut stream).await
+    }
+
+    /// The same, for bytes behind which the client sends the end of its side.
+    pub async fn exchange_whole(&self, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let _ = stream.write_all(request).await;
+        let _ = stream.shutdown().await;
         read_to_end(&mut stream).await
     }
 

@@ -279,6 +279,12 @@ impl Call<'_> {
         self
     }
 
+    /// Asks for another host.
+    pub fn host(mut self, host: &str) -> Self {
+        self.request.headers_mut().unwrap().insert("host", host.parse().unwrap());
+        self
+    }
+
     /// Over a connection from this address.
     pub fn from(mut self, address: &str) -> Self {
         let peer = std::net::SocketAddr::new(address.parse().unwrap(), 4711);

@@ -3,10 +3,10 @@
 mod access;
 mod audit;
 mod connections;
+mod corpus;
 mod harness;
 mod limits;
 mod logins;
-mod malformed;
 mod metrics;
 mod pull;
 mod push;
