@@ -10,7 +10,7 @@ use http::header::AUTHORIZATION;
 use k8s_openapi::jiff::Timestamp;
 use subtle::ConstantTimeEq as _;
 
-use super::failures::Failures;
+use super::failures::{Failures, address};
 use super::logins::{Logins, Verified};
 use super::token::{AccessClaims, RefreshClaims, TokenCache};
 use super::{AuthError, FormGrant, Published};
@@ -208,9 +208,9 @@ impl Authenticator {
             claims
         } else {
             let claims = CredentialClaims::verify(password, &published.keys, audience, now)
-                .map_err(|error| self.refuse_credential(username, error, attempt))?;
+                .map_err(|error| self.refuse_credential(error, attempt))?;
             if !bool::from(claims.subject.username().as_bytes().ct_eq(username.as_bytes())) {
-                return Err(self.count(Some(username), AuthError::Password(None), attempt));
+                return Err(self.count_forged(AuthError::Password(None), attempt));
             }
             let claims = Arc::new(claims);
             self.logins.remember(key, Verified::Credential(Arc::clone(&claims)));
@@ -222,19 +222,26 @@ impl Authenticator {
     async fn log_in_user(&self, name: &str, password: &str, attempt: Attempt<'_>) -> Result<Caller, AuthError> {
         let users = &attempt.published.users;
         let stamp = users.stamp(name).unwrap_or_default();
-        let key = self.logins.key(&[b"user", stamp.as_bytes(), name.as_bytes(), password.as_bytes()]);
-        // Who has just logged in with the same password goes on, whatever others have tried meanwhile.
+        let address = address(attempt.client).to_be_bytes();
+        let key = self.logins.key(&[b"user", &address, stamp.as_bytes(), name.as_bytes(), password.as_bytes()]);
+        // Who has just logged in from the same address goes on, whatever others have tried meanwhile. From elsewhere it
+        // would be a way to guess without end.
         if self.logins.get(&key).is_none() {
             self.check_failures(name, attempt)?;
             let turn = self.logins.turn().await?;
             // Of many that came together the first one has done the work, or has used up the patience.
             if self.logins.get(&key).is_none() {
                 self.check_failures(name, attempt)?;
-                let (name_, password) = (name.to_owned(), password.to_owned());
-                if !self.logins.compute(turn, Arc::clone(users), name_, password).await? {
-                    return Err(self.count(Some(name), AuthError::Password(None), attempt));
+                let (failures, logins, account) = (Arc::clone(&self.failures), self.logins.clone(), name.to_owned());
+                let (limits, client, now) = (attempt.published.snapshot.registry.failures, attempt.client, attempt.now);
+                let noted = move |fits| match fits {
+                    true => logins.remember(key, Verified::User),
+                    false => failures.count(Some(&account), client, limits, now),
+                };
+                let (name, password) = (name.to_owned(), password.to_owned());
+                if !self.logins.compute(turn, Arc::clone(users), name, password, noted).await? {
+                    return Err(AuthError::Password(None));
                 }
-                self.logins.remember(key, Verified::User);
             }
         }
         let user = User::htpasswd(name).map_err(|_| AuthError::Password(None))?;
@@ -249,15 +256,14 @@ impl Authenticator {
         }
     }
 
-    /// Counts a failure. Once there are too many, the answer says so instead of what is wrong.
-    fn count(&self, account: Option<&str>, error: AuthError, attempt: Attempt<'_>) -> AuthError {
+    /// Counts something forged. Once there is too much of that, the answer says so instead of what is wrong.
+    fn count_forged(&self, error: AuthError, attempt: Attempt<'_>) -> AuthError {
         let Attempt { published, client, now } = attempt;
         let limits = published.snapshot.registry.failures;
-        let wait = self.failures.wait(account, client, limits, now);
-        match wait {
+        match self.failures.wait(None, client, limits, now) {
             Some(retry_after) => AuthError::TooManyFailures { retry_after },
             None => {
-                self.failures.count(account, client, limits, now);
+                self.failures.count(None, client, limits, now);
                 error
             }
         }
@@ -265,14 +271,14 @@ impl Authenticator {
 
     fn refuse_token(&self, error: CredentialError, attempt: Attempt<'_>) -> AuthError {
         match is_forged(&error) {
-            true => self.count(None, AuthError::Token(error), attempt),
+            true => self.count_forged(AuthError::Token(error), attempt),
             false => AuthError::Token(error),
         }
     }
 
-    fn refuse_credential(&self, username: &str, error: CredentialError, attempt: Attempt<'_>) -> AuthError {
+    fn refuse_credential(&self, error: CredentialError, attempt: Attempt<'_>) -> AuthError {
         match is_forged(&error) {
-            true => self.count(Some(username), AuthError::Password(Some(error)), attempt),
+            true => self.count_forged(AuthError::Password(Some(error)), attempt),
             false => AuthError::Password(Some(error)),
         }
     }

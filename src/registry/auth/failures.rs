@@ -5,7 +5,8 @@
 //!   which is borne [`PER_ADDRESS`] times as many: many people may sit behind one address.
 //! - Nobody is locked out by what others do elsewhere: an account that is attacked from one network stays open to all
 //!   others. What that leaves to an attacker with many networks is bounded by how many passwords are checked at a time.
-//! - Only wrong passwords and forged tokens count. What has expired or was revoked is shown by well-behaved clients too.
+//! - Only wrong passwords and forged tokens count, each for itself. What has expired or was revoked is shown by
+//!   well-behaved clients too.
 //! - The memory is bounded: the accounts with the fewest recent failures are forgotten first.
 
 use std::collections::HashMap;
@@ -74,9 +75,20 @@ impl Failures {
             Bucket { key, interval, window: interval * i64::from(limits.burst.max(1)) * i64::from(times) }
         };
         let (address, network) = networks(client);
-        let account = account.map(|account| bucket(self.random.hash_one((network, account)), 1));
-        [account, Some(bucket(self.random.hash_one((address, "")), PER_ADDRESS))]
+        match account {
+            Some(account) => [
+                Some(bucket(self.random.hash_one((network, account)), 1)),
+                Some(bucket(self.random.hash_one((address, "")), PER_ADDRESS)),
+            ],
+            // Apart, because a program with a token for somewhere else must not keep the people beside it from logging in.
+            None => [None, Some(bucket(self.random.hash_one((address, "", "forged")), PER_ADDRESS))],
+        }
     }
+}
+
+/// What counts as one address.
+pub(super) fn address(client: IpAddr) -> u128 {
+    networks(client).0
 }
 
 /// What counts as one address, and as one network: of IPv6 a /64 is both, because a single host may use all of it.
@@ -164,7 +176,14 @@ mod tests {
         }
         assert_eq!(fail(&failures, 0, "x", "192.0.2.1", 0), Some(2));
         assert_eq!(fail(&failures, 0, "x", "192.0.2.2", 0), None, "its neighbour is not");
-        assert_eq!(failures.wait(None, ip("192.0.2.1"), LIMITS, at(0)), Some(2));
+    }
+
+    #[test]
+    fn what_is_forged_is_stopped_and_keeps_nobody_from_logging_in() {
+        let failures = Failures::default();
+        let wait = |account| failures.wait(account, ip("192.0.2.1"), LIMITS, at(0));
+        (0..15).for_each(|_| failures.count(None, ip("192.0.2.1"), LIMITS, at(0)));
+        assert_eq!((wait(None), wait(Some("alice"))), (Some(2), None));
     }
 
     #[test]

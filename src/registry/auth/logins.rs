@@ -94,17 +94,20 @@ impl Logins {
         Ok(Turn { _working: working })
     }
 
-    /// Whether this is the user's password. The turn lasts as long as the work, also if nobody waits for it any more.
+    /// Whether this is the user's password. The turn lasts as long as the work, also if nobody waits for it any more, and
+    /// `noted` is told the verdict in any case: who goes away before it has tried all the same.
     pub async fn compute(
         &self,
         turn: Turn,
         users: Arc<Users>,
         name: String,
         password: String,
+        noted: impl FnOnce(bool) + Send + 'static,
     ) -> Result<bool, AuthError> {
         let number = self.number_of(&name);
         let work = move || {
             let fits = users.verify(&name, &password, number);
+            noted(fits);
             drop(turn);
             fits
         };

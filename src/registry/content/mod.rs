@@ -156,11 +156,9 @@ impl Content {
     async fn read_small(&self, key: &Key) -> Result<Option<bytes::Bytes>, ContentError> {
         let Some(object) = found(self.store.get(key, None).await)? else { return Ok(None) };
         let unreadable = |source| StorageError::Io { action: "read an object", source };
-        let mut pieces: Vec<_> = object.body.try_collect().await.map_err(unreadable)?;
-        Ok(Some(match pieces.len() {
-            1 => pieces.swap_remove(0),
-            _ => pieces.concat().into(),
-        }))
+        let pieces: Vec<_> = object.body.try_collect().await.map_err(unreadable)?;
+        // Copied: a piece may be a small part of a large buffer, and these are kept for long.
+        Ok(Some(pieces.concat().into()))
     }
 
     /// The objects below `prefix`, after `after`, at most `limit`, and whether there are more.

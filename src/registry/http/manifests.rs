@@ -3,6 +3,7 @@
 //! A manifest is served as it was stored, whatever `Accept` says: its digest is that of these bytes, and a client that
 //! can't use them learns more from their media type than from an error.
 
+use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -101,7 +102,9 @@ async fn receive(
         return Err(RequestError::ManifestTooLarge { limit });
     }
     let memory = permitted.shared.manifest_memory(length).await?;
-    let bytes = body.read_all(limit).await.map_err(RequestError::Body)?;
+    // The memory is everybody's: a client that sends ever so little must not keep it.
+    let read = tokio::time::timeout(permitted.shared.app.limits.idle(), body.read_all(limit)).await;
+    let bytes = read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(RequestError::Body)?;
     Ok((bytes.ok_or(RequestError::ManifestTooLarge { limit })?, memory))
 }
 

@@ -5,16 +5,17 @@
 //! (`O_DIRECT`), whose blocks they have to be made of: what is left over waits for more, or for the end.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, IoSlice, Write};
+use std::io::{self, ErrorKind, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use bytes::Bytes;
+use rustix::io::Errno;
 
 /// Of the addresses, lengths and places of direct writes. No disk in use wants more.
 const BLOCK: usize = 4096;
 /// Held for each upload that is being received.
-const BUFFER: usize = 512 * 1024;
+const BUFFER: usize = 256 * 1024;
 /// Who sends so much at once has more to send.
 const LARGE: usize = 128 * 1024;
 
@@ -46,7 +47,8 @@ struct Buffered {
 impl Appender {
     /// Opens a file for writing at its end.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::options().append(true).open(path)?;
+        // Not for appending: writes that are repeated have to go to the same place.
+        let file = File::options().write(true).open(path)?;
         let length = file.metadata()?.len();
         Ok(Self { file, length, direct: Direct::NotYet })
     }
@@ -79,7 +81,9 @@ impl Appender {
     /// Writes what waits for more. Nothing does afterwards.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.write_blocks()?;
-        self.write_the_rest()
+        self.write_the_rest()?;
+        let length = self.file.metadata()?.len();
+        if length == self.length { Ok(()) } else { Err(io::Error::other("a file is not as long as what was written")) }
     }
 
     fn append_piece(&mut self, mut piece: &[u8]) -> io::Result<()> {
@@ -107,7 +111,7 @@ impl Appender {
     }
 
     fn append_plainly(&mut self, pieces: &[&[u8]]) -> io::Result<()> {
-        write_all(&mut self.file, pieces)?;
+        write_all(&self.file, pieces, self.length)?;
         self.length += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         Ok(())
     }
@@ -135,12 +139,12 @@ impl Buffered {
         &self.memory[self.start..self.start + self.filled]
     }
 
-    /// Writes the whole blocks at the file's end, `length`. False if the file system doesn't take them that way, and
-    /// then nothing has happened.
+    /// Writes the whole blocks at the file's end, `length`. False if the file system doesn't take them that way: then
+    /// they are to be written again, to the same place.
     fn write(&mut self, length: &mut u64) -> io::Result<bool> {
         let whole = self.filled - self.filled % BLOCK;
         match self.file.write_all_at(&self.memory[self.start..self.start + whole], *length) {
-            Err(error) if error.kind() == ErrorKind::InvalidInput => return Ok(false),
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => return Ok(false),
             written => written?,
         }
         *length += whole as u64;
@@ -150,16 +154,19 @@ impl Buffered {
     }
 }
 
-fn write_all(file: &mut File, pieces: &[&[u8]]) -> io::Result<()> {
+fn write_all(file: &File, pieces: &[&[u8]], mut at: u64) -> io::Result<()> {
     let mut slices: Vec<IoSlice<'_>> =
         pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)).collect();
     let mut rest = &mut slices[..];
     while !rest.is_empty() {
-        match file.write_vectored(rest) {
+        match rustix::io::pwritev(file, rest, at) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => IoSlice::advance_slices(&mut rest, written),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Ok(written) => {
+                at += written as u64;
+                IoSlice::advance_slices(&mut rest, written);
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())
