@@ -129,6 +129,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_verdict_that_nobody_waits_for_is_noted() {
+        let (logins, (told, heard)) = (Logins::default(), tokio::sync::oneshot::channel());
+        let turn = logins.turn().await.ok().unwrap();
+        let noted = move |fits| told.send(fits).unwrap();
+        let work = logins.compute(turn, Arc::default(), "alice".to_owned(), "wrong".to_owned(), noted);
+        let abandoned = futures::future::select(Box::pin(work), futures::future::ready(()));
+        drop(abandoned.await);
+        assert!(!heard.await.unwrap());
+    }
+
+    #[tokio::test]
     async fn few_work_and_a_bounded_number_waits() {
         let logins = Logins::default();
         let working = logins.working.available_permits();
