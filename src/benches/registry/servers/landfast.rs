@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use super::{Mode, Place, Server};
 use crate::client::{Body, SMALL_BUFFER};
 
-/// Each token is for at most so many repositories.
-pub const SCOPES: usize = 32;
+/// Repositories that one token may be for: the catalogue is one of the 32 resources.
+pub const SCOPES: usize = 31;
 
 const HTPASSWD_FLAG: &str = "--htpasswd";
 
@@ -67,7 +67,8 @@ pub async fn token(server: &Server, repositories: &[String]) -> anyhow::Result<S
         std::fs::read_to_string(&path).with_context(|| format!("{} is missing", path.display()))
     };
     let basic = STANDARD.encode(format!("{}:{}", credential("username")?.trim(), credential("password")?.trim()));
-    let scopes: String = repositories.iter().map(|name| format!("&scope=repository:{name}:pull,push")).collect();
+    let repositories: String = repositories.iter().map(|name| format!("&scope=repository:{name}:pull,push")).collect();
+    let scopes = format!("&scope=registry:catalog:*{repositories}");
     let address = server.place.address;
     let head = format!(
         "GET /token?service={address}{scopes} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Basic {basic}\r\n\r\n"
