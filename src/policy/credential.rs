@@ -86,6 +86,16 @@ impl SigningKey {
         &self.pem
     }
 
+    /// A key for something else than signing, which every replica can derive and nobody without this key.
+    pub fn derive(&self, purpose: &[u8]) -> [u8; 32] {
+        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        context.update(purpose);
+        context.update(self.pem.as_bytes());
+        let mut key = [0; 32];
+        key.copy_from_slice(context.finish().as_ref());
+        key
+    }
+
     /// The `kid` of what this key signs.
     pub fn id(&self) -> &str {
         &self.id

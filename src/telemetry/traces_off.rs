@@ -19,7 +19,7 @@ pub struct TracesError;
 
 /// No spans.
 #[derive(Clone, Default)]
-pub struct Traces;
+pub struct Traces(());
 
 /// There is none.
 pub struct RequestSpan(Infallible);

@@ -110,10 +110,7 @@ impl Content {
     }
 
     pub(super) async fn link_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), ContentError> {
-        let link = absent(keys::blob_link(repository, digest), Bytes::new());
-        self.store.put_all(vec![link]).await?;
-        self.holders.note(repository, digest);
-        Ok(())
+        self.put_with_link(repository, digest, None).await
     }
 
     /// Content and link at once: a link without content stands for nothing.
@@ -124,8 +121,18 @@ impl Content {
         small: Bytes,
     ) -> Result<(), ContentError> {
         check_digest(digest, Digest::of(digest.algorithm(), &small))?;
+        self.put_with_link(repository, digest, Some(small)).await
+    }
+
+    async fn put_with_link(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        content: Option<Bytes>,
+    ) -> Result<(), ContentError> {
+        let content = content.map(|content| absent(keys::blob(digest), content));
         let link = absent(keys::blob_link(repository, digest), Bytes::new());
-        self.store.put_all(vec![absent(keys::blob(digest), small), link]).await?;
+        self.store.put_all(content.into_iter().chain([link]).collect()).await?;
         self.holders.note(repository, digest);
         Ok(())
     }

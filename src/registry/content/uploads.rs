@@ -84,20 +84,16 @@ impl Content {
                 }
                 let offset = content.staged_len(&id).await?;
                 check_offset(at, offset)?;
-                match content.complete(&repository, &id, offset, Body::new(stream), &digest).await {
-                    Ok(()) => {
-                        content.forget_session(&id).await;
-                        Ok(())
-                    }
+                let completed = content.complete(&repository, &id, offset, Body::new(stream), &digest).await;
+                match &completed {
                     // Without room the content can't be completed, and what is there of it takes room from others.
-                    Err(
-                        error @ (ContentError::DigestMismatch { .. } | ContentError::Storage(StorageError::OutOfSpace)),
-                    ) => {
+                    Ok(())
+                    | Err(ContentError::DigestMismatch { .. } | ContentError::Storage(StorageError::OutOfSpace)) => {
                         content.forget_session(&id).await;
-                        Err(error)
                     }
-                    Err(error) => Err(error),
+                    Err(_) => {}
                 }
+                completed
             }
             .boxed()
         })

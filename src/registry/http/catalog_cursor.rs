@@ -37,10 +37,7 @@ fn open_with(signing: &SigningKey, mut sealed: Vec<u8>) -> Option<RepositoryName
 }
 
 fn key(signing: &SigningKey) -> Option<RandomizedNonceKey> {
-    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    context.update(PURPOSE);
-    context.update(signing.to_pem().as_bytes());
-    RandomizedNonceKey::new(&AES_256_GCM, context.finish().as_ref()).ok()
+    RandomizedNonceKey::new(&AES_256_GCM, &signing.derive(PURPOSE)).ok()
 }
 
 #[cfg(test)]

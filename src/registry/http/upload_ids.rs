@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use aws_lc_rs::{constant_time, digest, hmac};
+use aws_lc_rs::{constant_time, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -60,10 +60,7 @@ impl FromStr for SealedUpload {
 }
 
 fn seal(key: &SigningKey, repository: &RepositoryName, id: UploadId) -> [u8; SEAL_BYTES] {
-    let mut derived = digest::Context::new(&digest::SHA256);
-    derived.update(PURPOSE);
-    derived.update(key.to_pem().as_bytes());
-    let key = hmac::Key::new(hmac::HMAC_SHA256, derived.finish().as_ref());
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &key.derive(PURPOSE));
     let tag = hmac::sign(&key, format!("{id} {repository}").as_bytes());
     let mut seal = [0; SEAL_BYTES];
     seal.copy_from_slice(&tag.as_ref()[..SEAL_BYTES]);
