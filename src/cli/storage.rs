@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::bail;
 use landfast::config::StorageConfig;
 use landfast::registry::storage::ObjectStore;
 use landfast::registry::storage::filesystem::FilesystemStore;
@@ -14,6 +13,12 @@ pub async fn open(storage: &StorageConfig) -> anyhow::Result<(Arc<dyn ObjectStor
             let store = tokio::task::spawn_blocking(move || FilesystemStore::open(root)).await??;
             Ok((Arc::new(store), "filesystem"))
         }
-        StorageConfig::S3(_) => bail!("this landfast was built without the feature s3"),
+        #[cfg(feature = "s3")]
+        StorageConfig::S3(settings) => {
+            use landfast::registry::storage::s3::{Purpose, S3Store};
+            Ok((Arc::new(S3Store::connect(&settings, Purpose::Write).await?), "s3"))
+        }
+        #[cfg(not(feature = "s3"))]
+        StorageConfig::S3(_) => anyhow::bail!("this landfast was built without the feature s3"),
     }
 }

@@ -10,6 +10,8 @@ use futures::future::{join_all, try_join_all};
 
 use super::filesystem::FilesystemStore;
 use super::memory::MemoryStore;
+#[cfg(feature = "s3")]
+use super::s3::{Purpose, S3Store, server::S3Server};
 use super::*;
 
 /// A store to be tested, and what to look at afterwards.
@@ -50,27 +52,61 @@ impl Subject for Folder {
     }
 }
 
+/// A bucket of a real service.
+#[cfg(feature = "s3")]
+struct Bucket {
+    store: S3Store,
+    server: S3Server,
+}
+
+#[cfg(feature = "s3")]
+impl Bucket {
+    async fn new() -> Self {
+        let server = S3Server::start();
+        let store = S3Store::connect(&server.settings(), Purpose::Write).await.unwrap();
+        assert!(store.conditional().is_complete());
+        Self { store, server }
+    }
+}
+
+#[cfg(feature = "s3")]
+impl Subject for Bucket {
+    fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::new(self.store.clone())
+    }
+
+    fn check_leftovers(&self) {
+        let mut files = self.server.files();
+        files.retain(|file| !file.starts_with("objects/"));
+        assert_eq!(files, [""; 0]);
+    }
+}
+
 macro_rules! conformance {
     ($($(#[$doc:meta])* async fn $clause:ident($store:ident) $body:block)*) => {
         mod clauses {
             use super::*;
             $($(#[$doc])* pub async fn $clause($store: Arc<dyn ObjectStore>) $body)*
         }
-        conformance!(@back_end memory, MemoryStore::new(), $($clause)*);
-        conformance!(@back_end filesystem, Folder::new(), $($clause)*);
+        conformance!(@back_end memory, [], MemoryStore::new(), $($clause)*);
+        conformance!(@back_end filesystem, [], Folder::new(), $($clause)*);
+        #[cfg(feature = "s3")]
+        conformance!(@back_end s3, [#[ignore = "needs a service: make test"]], Bucket::new().await, $($clause)*);
     };
-    (@back_end $name:ident, $subject:expr, $($clause:ident)*) => {
+    (@back_end $name:ident, $attributes:tt, $subject:expr, $($clause:ident)*) => {
         mod $name {
             use super::*;
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $clause() {
-                    let subject = $subject;
-                    clauses::$clause(subject.store()).await;
-                    subject.check_leftovers();
-                    assert_eq!(subject.store().stage_list(None, 1).await.unwrap(), []);
-                }
-            )*
+            $(conformance!(@test $attributes, $subject, $clause);)*
+        }
+    };
+    (@test [$(#[$attribute:meta])*], $subject:expr, $clause:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $(#[$attribute])*
+        async fn $clause() {
+            let subject = $subject;
+            clauses::$clause(subject.store()).await;
+            assert_eq!(subject.store().stage_list(None, 1).await.unwrap(), []);
+            subject.check_leftovers();
         }
     };
 }
@@ -252,11 +288,11 @@ conformance! {
             let store = store.clone();
             async move { store.put(&key("a"), Bytes::from_static(content.as_bytes()), Condition::IfVersion(version)).await }
         };
-        let first = put(&store, "a", "same").await;
-        let second = swap("same", first.clone()).await.unwrap();
+        let first = put(&store, "a", "first").await;
+        let second = swap("second", first.clone()).await.unwrap();
         assert_ne!(first, second);
         assert_error!(swap("late", first).await, StorageError::PreconditionFailed(_));
-        assert_eq!(read(&store, "a").await, b"same");
+        assert_eq!(read(&store, "a").await, b"second");
         store.delete(&key("a"), DeleteCondition::Always).await.unwrap();
         assert_error!(swap("gone", second).await, StorageError::PreconditionFailed(_));
     }
@@ -290,8 +326,8 @@ conformance! {
     }
 
     async fn delete_if_version_compares(store) {
-        let old = put(&store, "a", "x").await;
-        let new = put(&store, "a", "x").await;
+        let old = put(&store, "a", "old").await;
+        let new = put(&store, "a", "new").await;
         let late = store.delete(&key("a"), DeleteCondition::IfVersion(old)).await;
         assert_error!(late, StorageError::PreconditionFailed(_));
         store.delete(&key("a"), DeleteCondition::IfVersion(new)).await.unwrap();

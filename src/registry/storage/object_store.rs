@@ -96,6 +96,13 @@ pub trait Quarantine: Send + Sync + 'static {
     async fn set_aside(&self, key: &Key) -> Result<(), StorageError>;
 }
 
+/// A store whose objects can be read by who has the right address, without passing through this process.
+#[async_trait]
+pub trait SignedUrls: Send + Sync + 'static {
+    /// An address that gives the object to whoever asks for it, for a time. Whether there is one is not looked up.
+    async fn signed_url(&self, key: &Key) -> Result<String, StorageError>;
+}
+
 /// The only writer of a staged upload, as long as it lives.
 ///
 /// Dropped without [`finish`](StageWriter::finish), it leaves some of what it wrote: a prefix of it, as long as
@@ -134,13 +141,18 @@ pub struct Object {
     pub body: BodyStream,
 }
 
-/// Tells one state of an object from another. It has no meaning but equality.
+/// Tells one state of an object from another. It has no meaning but equality. States of equal content may be equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Version(Box<str>);
 
 impl Version {
     pub(super) fn new(text: impl Into<Box<str>>) -> Self {
         Self(text.into())
+    }
+
+    #[cfg(feature = "s3")]
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
