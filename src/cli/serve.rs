@@ -17,6 +17,7 @@ use landfast::telemetry::{Metrics, TraceExport, Traces, serve_health};
 use tokio_util::sync::CancellationToken;
 
 use super::standalone;
+use super::storage::Opened;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -66,9 +67,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     let shutdown = super::shutdown_on_signal()?;
     let metrics = Metrics::new();
-    let (store, backend) = super::storage::open(&config.storage).await?;
-    let store = MeteredStore::new(store, backend, &metrics);
-    let content = Content::with_cache(Arc::new(store), &config.cache);
+    let Opened { store, name, redirect } = super::storage::open(&config.storage).await?;
+    let store = MeteredStore::new(store, name, &metrics);
+    let content = Content::with_cache(Arc::new(store), &config.cache).with_redirect(redirect);
     let live = Arc::new(Live::new());
 
     let tls = match &config.tls {

@@ -24,6 +24,7 @@ mod origin;
 mod percent;
 pub mod range;
 mod record;
+mod redirect;
 mod referrers;
 mod respond;
 pub mod route;
