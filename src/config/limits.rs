@@ -33,12 +33,16 @@ pub struct Limits {
     #[schemars(range(min = 1, max = 3_600), extend("x-answer" = "the connection is closed"))]
     pub head_seconds: u64,
     /// How long a client may send nothing in the middle of a body, or take nothing of a response, in seconds.
-    #[schemars(range(min = 1, max = 3_600), extend("x-answer" = "408, or in a response the connection is cut"))]
+    #[schemars(range(min = 1, max = 3_600), extend("x-answer" = "408; in a response the connection is cut, over HTTP/2 the request is reset"))]
     pub idle_seconds: u64,
     /// Slowest that a client may send a body, in bytes per second of waiting for it, on average over `idleSeconds`; 0:
     /// as slow as it likes.
     #[schemars(range(max = 1_073_741_824), extend("x-answer" = "408"))]
     pub minimum_bytes_per_second: u64,
+    /// Slowest that a client may take a response, in bytes per second of waiting for it, on average over `idleSeconds`; 0:
+    /// as slow as it likes. Over HTTP/2 it holds for each response.
+    #[schemars(range(max = 1_073_741_824), extend("x-answer" = "the connection is cut, over HTTP/2 the request is reset"))]
+    pub minimum_response_bytes_per_second: u64,
     /// Size of a manifest.
     #[schemars(range(min = 1_024, max = 67_108_864), extend("x-answer" = "413 `MANIFEST_INVALID`"))]
     pub manifest_bytes: usize,
@@ -70,6 +74,7 @@ impl Default for Limits {
             head_seconds: 60,
             idle_seconds: 60,
             minimum_bytes_per_second: 512,
+            minimum_response_bytes_per_second: 512,
             manifest_bytes: MAX_MANIFEST_BYTES,
             manifest_depth: 32,
             manifest_memory_bytes: 128 * 1024 * 1024,

@@ -21,6 +21,7 @@ mod guarded;
 mod manifests;
 mod metrics;
 mod origin;
+mod pace;
 mod percent;
 pub mod range;
 mod record;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use landfast::config::{TlsSettings, TlsVersion};
+use landfast::oci::Digest;
 use landfast::registry::http::{CertificateFiles, serve};
 use rstest::rstest;
 use rustls::version::{TLS12, TLS13};
@@ -13,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::harness::{HOST, Registry};
+use crate::harness::{HOST, OCI_INDEX, Registry};
 use crate::tls;
 
 /// Longer than any limit that is set here: only what hangs takes so long.
@@ -76,7 +77,12 @@ impl Server {
     ) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<Result<(), h2::Error>>) {
         let stream = tls::connect(self.address, &["h2"], &[&TLS13]).await.unwrap();
         let mut builder = h2::client::Builder::new();
-        let (client, connection) = builder.initial_window_size(window).handshake::<_, Bytes>(stream).await.unwrap();
+        let (client, connection) = builder
+            .initial_window_size(window)
+            .initial_connection_window_size(1 << 20)
+            .handshake::<_, Bytes>(stream)
+            .await
+            .unwrap();
         (client.ready().await.unwrap(), tokio::spawn(connection))
     }
 
@@ -137,18 +143,115 @@ async fn a_client_that_reads_slowly_is_not_cut() {
 }
 
 #[tokio::test]
-async fn an_http2_client_that_opens_no_window_is_cut() {
-    let server = Server::tls("idleSeconds: 1, headSeconds: 60", TlsVersion::Tls12).await;
+async fn a_client_that_reads_too_slowly_is_cut() {
+    // Nobody reads as fast, so whoever is waited for at all is too slow.
+    let server = Server::plain("idleSeconds: 1, minimumResponseBytesPerSecond: 1073741824").await;
+    let content = vec![7; 64 << 20];
+    let digest = server.registry.push_blob("dev", "team/app", &content).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let basic = server.registry.basic("dev");
+    let request = format!(
+        "GET /v2/team/app/blobs/{digest} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: {basic}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let (mut received, mut piece) = (0, vec![0; 2 << 20]);
+    let read = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            match stream.read(&mut piece).await {
+                Ok(0) | Err(_) => break,
+                Ok(length) => received += length,
+            }
+        }
+    };
+    read.await;
+    assert!(received < content.len(), "it got all of it");
+}
+
+/// A request for a blob.
+fn blob_request(server: &Server, digest: &Digest) -> http::Request<()> {
+    let request = http::Request::get(format!("https://{HOST}/v2/team/app/blobs/{digest}"));
+    request.header("authorization", server.registry.basic("dev")).body(()).unwrap()
+}
+
+/// Makes cheap requests, and takes their answers, until the connection is gone. How many.
+async fn keep_busy(mut client: h2::client::SendRequest<Bytes>) -> usize {
+    for count in 0.. {
+        let request = http::Request::get(format!("https://{HOST}/v2/")).body(()).unwrap();
+        let Ok((response, _)) = client.send_request(request, true) else { return count };
+        let Ok(response) = response.await else { return count };
+        let mut body = response.into_body();
+        while let Some(Ok(data)) = body.data().await {
+            let _ = body.flow_control().release_capacity(data.len());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let Ok(ready) = client.ready().await else { return count };
+        client = ready;
+    }
+    unreachable!("it is counted without end")
+}
+
+/// Reads a body, and opens the window again for so many bytes of what has come in each tenth of a second.
+async fn trickle(mut body: h2::RecvStream, bytes: usize) -> Result<usize, h2::Error> {
+    let mut received = 0;
+    let mut held = 0;
+    loop {
+        match tokio::time::timeout(Duration::from_millis(100), body.data()).await {
+            Ok(None) => return Ok(received),
+            Ok(Some(Err(error))) => return Err(error),
+            Ok(Some(Ok(data))) => (received, held) = (received + data.len(), held + data.len()),
+            Err(_) => {
+                let release = held.min(bytes);
+                held -= release;
+                let _ = body.flow_control().release_capacity(release);
+            }
+        }
+    }
+}
+
+#[rstest]
+#[case::takes_nothing("idleSeconds: 1, headSeconds: 60", 0)]
+#[case::takes_too_little("idleSeconds: 1, headSeconds: 60, minimumResponseBytesPerSecond: 100000", 100)]
+#[tokio::test]
+async fn an_http2_request_whose_response_is_not_taken_is_reset(#[case] limits: &str, #[case] bytes: usize) {
+    let server = Server::tls(limits, TlsVersion::Tls12).await;
     let digest = server.registry.push_blob("dev", "team/app", &vec![0; 4 << 20]).await;
     let (mut client, connection) = server.http2(1000).await;
-    let request = http::Request::get(format!("https://{HOST}/v2/team/app/blobs/{digest}"))
-        .header("authorization", server.registry.basic("dev"))
-        .body(())
-        .unwrap();
+    let response = client.send_request(blob_request(&server, &digest), true).unwrap().0.await.unwrap();
+    assert_eq!(response.status(), 200);
+    let busy = tokio::spawn(keep_busy(client.clone()));
+    let read = tokio::time::timeout(HANGS, trickle(response.into_body(), bytes)).await.expect("it goes on for ever");
+    assert_eq!(read.unwrap_err().reason(), Some(h2::Reason::CANCEL));
+    server.until_recorded("blob").await;
+    // The others on the connection are not concerned.
+    let request = http::Request::get(format!("https://{HOST}/v2/")).body(()).unwrap();
+    assert_eq!(client.send_request(request, true).unwrap().0.await.unwrap().status(), 401);
+    assert!(!busy.is_finished() && !connection.is_finished());
+}
+
+#[tokio::test]
+async fn an_http2_client_may_take_its_time() {
+    let server = Server::tls("idleSeconds: 1, minimumResponseBytesPerSecond: 0", TlsVersion::Tls12).await;
+    let content = 40_000;
+    let digest = server.registry.push_blob("dev", "team/app", &vec![0; content]).await;
+    let (mut client, _connection) = server.http2(1000).await;
+    let response = client.send_request(blob_request(&server, &digest), true).unwrap().0.await.unwrap();
+    assert_eq!(trickle(response.into_body(), 1000).await.unwrap(), content);
+}
+
+#[tokio::test]
+async fn an_http2_connection_on_which_a_small_response_is_not_taken_is_closed() {
+    let server = Server::tls("idleSeconds: 1, headSeconds: 60", TlsVersion::Tls12).await;
+    let manifest = format!("{{\"schemaVersion\": 2, \"manifests\": [] {}}}", " ".repeat(4000));
+    server.registry.put_manifest("dev", "team/app", "v1", OCI_INDEX, manifest.as_bytes()).await.expect(201);
+    let (mut client, connection) = server.http2(1000).await;
+    let request = http::Request::get(format!("https://{HOST}/v2/team/app/manifests/v1"));
+    let request = request.header("authorization", server.registry.basic("dev")).body(()).unwrap();
     let response = client.send_request(request, true).unwrap().0.await.unwrap();
     assert_eq!(response.status(), 200);
+    let busy = tokio::spawn(keep_busy(client));
     let _ = tokio::time::timeout(HANGS, connection).await.expect("the connection stays open");
-    server.until_recorded("blob").await;
+    assert!(busy.await.unwrap() > 0);
 }
 
 #[tokio::test]
