@@ -20,6 +20,14 @@ pub struct Limits {
     /// Connections at the same time.
     #[schemars(range(min = 1, max = 1_000_000), extend("x-answer" = "waits in the kernel's queue"))]
     pub connections: usize,
+    /// Part of the connections, of the uploads and of the logins that wait for their turn that one client may have, in
+    /// percent. A client is an address, of IPv6 a /64; of requests through trusted proxies, whose own connections don't
+    /// count, the address that they name.
+    #[schemars(
+        range(min = 1, max = 100),
+        extend("x-answer" = "the connection is closed; a request gets 429 `TOOMANYREQUESTS` with `Retry-After`")
+    )]
+    pub client_share: u32,
     /// Requests at the same time on one HTTP/2 connection. The response of each may hold 256 KiB of content in memory.
     #[schemars(range(min = 1, max = 1_024), extend("x-answer" = "the client is told beforehand; the request is refused"))]
     pub streams: u32,
@@ -68,6 +76,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            client_share: 25,
             streams: 32,
             handshake_seconds: 10,
             head_bytes: 64 * 1024,
@@ -96,6 +105,11 @@ impl Limits {
 
     pub fn idle(&self) -> Duration {
         Duration::from_secs(self.idle_seconds)
+    }
+
+    /// How many of so many one client may have.
+    pub fn share_of(&self, total: usize) -> usize {
+        total.saturating_mul(self.client_share as usize).div_ceil(100).max(1)
     }
 
     /// What no range of a single key can say.

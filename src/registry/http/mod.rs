@@ -43,7 +43,7 @@ pub use self::dispatch::router;
 pub use self::metrics::HttpMetrics;
 pub use self::origin::{Connection, Scheme};
 pub use self::route::Route;
-pub use self::server::serve;
+pub use self::server::{Bounds, serve};
 pub use self::tls::{CertificateFiles, TlsError};
 use super::auth::Live;
 use super::content::Content;

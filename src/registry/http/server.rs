@@ -4,7 +4,8 @@
 //! - Each step of a connection that waits for the client has an end: handshake, request head, pause in a body.
 //! - A client that takes nothing of its response, or too little, is cut; over HTTP/2 the request is reset, whatever else
 //!   goes on on its connection. An HTTP/2 connection without requests is closed, as HTTP/1.1's are.
-//! - There are at most `limits.connections`; more wait in the kernel's queue. What one of them may take up is bounded.
+//! - There are at most `limits.connections`; more wait in the kernel's queue. What one of them may take up is bounded, and
+//!   so is the share of them that one client has.
 //! - No error of one connection, and no panic in it, touches another.
 //! - After the shutdown no connection is accepted, open requests may go on for the drain time, then they are cut.
 
@@ -30,8 +31,9 @@ use tower::{Service, ServiceExt as _};
 
 use super::activity::{Activity, Quiet, Streams};
 use super::guarded::Guarded;
-use super::{CertificateFiles, Connection, HttpMetrics, Scheme, TlsError};
-use crate::config::Limits;
+use super::{App, CertificateFiles, Connection, HttpMetrics, Scheme, TlsError};
+use crate::config::{Limits, Proxies};
+use crate::registry::shares::Shares;
 
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
 /// After an error of `accept` that concerns the process and not the connection, such as too few descriptors.
@@ -55,6 +57,22 @@ pub enum ServeError {
     Listener(#[source] io::Error),
 }
 
+/// What connections are held to, and counted with.
+#[derive(Clone)]
+pub struct Bounds {
+    pub limits: Arc<Limits>,
+    /// Whose connections carry requests of many clients.
+    pub proxies: Proxies,
+    pub metrics: HttpMetrics,
+}
+
+impl Bounds {
+    pub fn of(app: &App) -> Self {
+        let App { limits, proxies, metrics, .. } = app;
+        Self { limits: Arc::clone(limits), proxies: proxies.clone(), metrics: metrics.clone() }
+    }
+}
+
 /// Serves until `shutdown`, then lets open requests go on for `drain`.
 ///
 /// The certificate is followed while the server runs. A client that speaks plain HTTP to a TLS server is cut off.
@@ -62,8 +80,7 @@ pub async fn serve<S>(
     listener: TcpListener,
     tls: Option<Arc<CertificateFiles>>,
     service: S,
-    limits: Arc<Limits>,
-    metrics: HttpMetrics,
+    bounds: Bounds,
     shutdown: CancellationToken,
     drain: Duration,
 ) -> Result<(), ServeError>
@@ -73,7 +90,9 @@ where
 {
     let address = listener.local_addr().map_err(ServeError::Listener)?;
     let acceptor = tls.as_ref().map(|files| files.server_config()).transpose()?.map(TlsAcceptor::from);
+    let Bounds { limits, proxies, metrics } = bounds;
     let permits = Arc::new(Semaphore::new(limits.connections));
+    let shares = Shares::new(limits.share_of(limits.connections));
     let server = Server { acceptor, service, protocols: Protocols::new(&limits), limits };
     let watching = shutdown.child_token();
     if let Some(files) = tls {
@@ -87,10 +106,16 @@ where
         // Those that are over are let go of; a panic in one has been reported by the panic hook.
         while connections.try_join_next().is_some() {}
         let Some((stream, peer, permit)) = accepted else { continue };
+        let share = shares.take(peer.ip());
+        if share.is_none() && !proxies.trusts(peer.ip()) {
+            metrics.connection_refused();
+            tracing::debug!(%peer, "client has its share of the connections; closed");
+            continue;
+        }
         let (server, shutdown, counted) = (server.clone(), shutdown.clone(), metrics.connection());
         connections.spawn(async move {
             server.connection(stream, peer, shutdown).await;
-            drop((permit, counted));
+            drop((permit, share, counted));
         });
     }
 

@@ -11,7 +11,7 @@ use landfast::registry::http::{CertificateFiles, serve};
 use rstest::rstest;
 use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::harness::{HOST, OCI_INDEX, Registry};
@@ -36,8 +36,15 @@ impl Server {
         Self::start(limits, Some(minimum_version)).await
     }
 
+    async fn behind(proxy: &str, limits: &str) -> Self {
+        Self::start_with(Registry::with_limits_behind(&[proxy], limits), None).await
+    }
+
     async fn start(limits: &str, tls: Option<TlsVersion>) -> Self {
-        let registry = Registry::with_limits(limits);
+        Self::start_with(Registry::with_limits(limits), tls).await
+    }
+
+    async fn start_with(registry: Registry, tls: Option<TlsVersion>) -> Self {
         let (mut folder, mut certificates) = (None, None);
         if let Some(minimum_version) = tls {
             let made = folder.insert(tempfile::tempdir().unwrap());
@@ -47,10 +54,9 @@ impl Server {
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let (router, limits) = (registry.router.clone(), Arc::clone(&registry.limits));
-        let metrics = registry.http_metrics.clone();
+        let (router, bounds) = (registry.router.clone(), registry.bounds.clone());
         let stop = shutdown.clone().drop_guard();
-        tokio::spawn(serve(listener, certificates, router, limits, metrics, shutdown, Duration::ZERO));
+        tokio::spawn(serve(listener, certificates, router, bounds, shutdown, Duration::ZERO));
         Self { registry, address, _stop: stop, _certificate: folder }
     }
 
@@ -59,6 +65,15 @@ impl Server {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         // It may be closed before all is written.
         let _ = stream.write_all(request.as_ref()).await;
+        read_to_end(&mut stream).await
+    }
+
+    /// The same, over a connection from this address.
+    async fn exchange_from(&self, address: &str, request: &str) -> String {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
+        let mut stream = socket.connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
         read_to_end(&mut stream).await
     }
 
@@ -302,6 +317,35 @@ async fn more_connections_wait_for_their_turn() {
     assert!(waiting.is_err(), "served beside the first");
     drop(first);
     assert!(read_to_end(&mut second).await.starts_with("HTTP/1.1 401"));
+}
+
+#[tokio::test]
+async fn one_client_leaves_connections_to_others() {
+    let server = Server::plain("connections: 8, clientShare: 25").await;
+    let request = "GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let kept = "GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut first = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(kept.as_bytes()).await.unwrap();
+        // It is counted once it is served.
+        assert_eq!(stream.read_u8().await.unwrap(), b'H');
+        first.push(stream);
+    }
+    assert_eq!(server.exchange(request).await, "");
+    assert!(server.registry.metrics.encode().unwrap().contains("landfast_http_connections_refused_total 1\n"));
+    assert!(server.exchange_from("127.0.0.2", request).await.starts_with("HTTP/1.1 401"));
+    drop(first);
+    let served = async { while server.exchange(request).await.is_empty() {} };
+    tokio::time::timeout(HANGS, served).await.expect("what was closed is still counted");
+}
+
+#[tokio::test]
+async fn the_connections_of_a_trusted_proxy_are_not_counted() {
+    let server = Server::behind("127.0.0.1", "connections: 8, clientShare: 1").await;
+    let request = "GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let _first = TcpStream::connect(server.address).await.unwrap();
+    assert!(server.exchange(request).await.starts_with("HTTP/1.1 401"));
 }
 
 #[rstest]
