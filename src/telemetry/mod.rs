@@ -15,7 +15,7 @@ mod traces;
 
 pub use health::serve_health;
 pub use line_format::LogFormat;
-pub use logging::{LoggingError, Logs};
+pub use logging::{LoggingError, Logs, UNVERIFIED};
 pub use metrics::Metrics;
 pub use request_id::{RequestId, RequestIdError};
 pub use traces::{RequestSpan, TraceExport, Traces, TracesError, traced};

@@ -124,9 +124,10 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
     let handled = request_id.scope(RequestSpan::around(span.as_ref(), handle(permitting, route, body)));
     // A panic becomes a response: the other requests on this connection go on.
     let handled = AssertUnwindSafe(handled).catch_unwind().await;
+    let names = seen.into_names();
     let mut response = handled.unwrap_or(Err(RequestError::Panic)).unwrap_or_else(|error| {
         let is_token_endpoint = route_name == "token";
-        audit.refused(&error, seen.identity.get().map(String::as_str), seen.user.get().map(String::as_str), &parts);
+        audit.refused(&error, &names, &parts);
         if let RequestError::Auth(error) = &error {
             shared.app.metrics.refused(error);
         }
@@ -143,7 +144,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
         access: AccessLine::wanted().then(|| AccessLine {
             path: parts.uri.path().to_owned(),
             remote: arrival.client,
-            identity: seen.identity.into_inner().unwrap_or_else(|| "-".to_owned()),
+            identity: names.identity.unwrap_or_else(|| "-".to_owned()),
         }),
         span,
         status: response.status().as_u16(),
