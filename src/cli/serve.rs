@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use landfast::config::{PolicySource, ServeConfig, TraceSettings};
 use landfast::registry::auth::{HtpasswdFile, Live};
 use landfast::registry::content::{Content, UploadSweep};
-use landfast::registry::http::{self, App, CertificateFiles, HttpMetrics};
+use landfast::registry::http::{self, App, Bounds, CertificateFiles, HttpMetrics};
 use landfast::registry::metrics::observe;
 use landfast::registry::snapshots::{file::FileSource, kube as kube_source};
 use landfast::registry::storage::MeteredStore;
@@ -94,9 +94,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     app.limits = Arc::new(config.limits.clone());
     let traces = start_traces(&config.telemetry.traces)?;
     app.traces = traces.clone();
-    let (limits, http_metrics) = (Arc::clone(&app.limits), app.metrics.clone());
+    let bounds = Bounds::of(&app);
     let drain = Duration::from_secs(config.drain_seconds);
-    http::serve(listener, tls, http::router(app), limits, http_metrics, shutdown.clone(), drain).await?;
+    http::serve(listener, tls, http::router(app), bounds, shutdown.clone(), drain).await?;
     // An error of the server ends the rest too.
     shutdown.cancel();
     policy.await?;

@@ -18,7 +18,7 @@ pub use member::{Member, MemberSpec, MemberStatus, RobotStatus, Role, Subject, S
 pub use namespaces::{NamespaceSelection, NamespacesFrom};
 pub use project::{Project, ProjectSpec, ProjectStatus, PullSecrets, Visibility};
 pub use registry::{
-    Authentication, DeletionPolicy, EmptyDirStorage, Exposure, FailureLimits, HtpasswdSecret,
+    Authentication, DeletionPolicy, EmptyDirStorage, Exposure, ExternalTrafficPolicy, FailureLimits, HtpasswdSecret,
     PersistentVolumeClaimStorage, PodSettings, Registry, RegistrySpec, RegistryStatus, SecretTls, ServiceExposure,
     ServiceType, Storage, Tls, TlsStatus,
 };

@@ -26,7 +26,7 @@ use landfast::policy::{
 };
 use landfast::registry::auth::Live;
 use landfast::registry::content::Content;
-use landfast::registry::http::{App, Connection, HttpMetrics, Scheme as ConnectionScheme, router};
+use landfast::registry::http::{App, Bounds, Connection, HttpMetrics, Scheme as ConnectionScheme, router};
 use landfast::registry::storage::memory::MemoryStore;
 use landfast::registry::storage::{MeteredStore, ObjectStore, SignedUrls};
 use landfast::telemetry::{Metrics, Traces};
@@ -42,8 +42,7 @@ pub struct Registry {
     pub live: Arc<Live>,
     pub keys: Arc<KeySet>,
     pub metrics: Metrics,
-    pub limits: Arc<Limits>,
-    pub http_metrics: HttpMetrics,
+    pub bounds: Bounds,
     clock: Arc<AtomicI64>,
     /// What its storage needs to be there.
     _place: Option<Place>,
@@ -168,12 +167,19 @@ impl Registry {
 
     /// With the policy above, and with limits as they are configured: in YAML's flow style.
     pub fn with_limits(limits: &str) -> Self {
+        Self::with_limits_behind(&[], limits)
+    }
+
+    /// The same, behind proxies with these addresses.
+    pub fn with_limits_behind(proxies: &[&str], limits: &str) -> Self {
         let mut layers = Layers::default();
         let needed = ["storage.filesystem.root=/", "policy.kube={namespace: n, registry: r}"];
         for assignment in needed.map(str::to_owned).into_iter().chain([format!("limits={{{limits}}}")]) {
             layers.set(&assignment).unwrap();
         }
-        let registry = Self::build(Proxies::default(), Traces::default(), layers.finish().unwrap().limits);
+        let trusted = proxies.iter().map(|range| range.parse().unwrap()).collect();
+        let proxies = Proxies { trusted, ..Proxies::default() };
+        let registry = Self::build(proxies, Traces::default(), layers.finish().unwrap().limits);
         registry.publish(snapshot());
         registry
     }
@@ -204,7 +210,6 @@ impl Registry {
         traces: Traces,
         limits: Limits,
     ) -> Self {
-        let limits = Arc::new(limits);
         let (live, clock, metrics) = (Arc::new(Live::new()), Arc::new(AtomicI64::new(NOW)), Metrics::new());
         let store = MeteredStore::new(store, "memory", &metrics);
         let content = Content::new(Arc::new(store)).with_redirect(redirect);
@@ -213,9 +218,9 @@ impl Registry {
         app.traces = traces;
         let time = Arc::clone(&clock);
         app.clock = Arc::new(move || Timestamp::from_second(time.load(Ordering::Relaxed)).unwrap());
-        app.limits = Arc::clone(&limits);
-        let http_metrics = app.metrics.clone();
-        Self { router: router(app), limits, http_metrics, live, keys: keys(1), metrics, clock, _place: None }
+        app.limits = Arc::new(limits);
+        let bounds = Bounds::of(&app);
+        Self { router: router(app), bounds, live, keys: keys(1), metrics, clock, _place: None }
     }
 
     pub fn publish(&self, snapshot: Snapshot) {
