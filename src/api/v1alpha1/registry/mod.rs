@@ -1,8 +1,10 @@
 //! Registry: one tenant's registry, the pods that serve it and the storage behind it.
 
 mod authentication;
+mod autoscaling;
 mod exposure;
 mod pod;
+mod s3;
 mod storage;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -11,8 +13,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::authentication::{Authentication, FailureLimits, HtpasswdSecret};
+pub use self::autoscaling::Autoscaling;
 pub use self::exposure::{Exposure, SecretTls, ServiceExposure, ServiceType, Tls};
 pub use self::pod::PodSettings;
+pub use self::s3::{
+    CertificateEntry, S3CertificateAuthority, S3CredentialsKeys, S3CredentialsSecret, S3Redirect, S3Storage,
+};
 pub use self::storage::{EmptyDirStorage, PersistentVolumeClaimStorage, Storage};
 use super::NamespaceSelection;
 
@@ -38,7 +44,7 @@ use super::NamespaceSelection;
     printcolumn(name = "URL", type_ = "string", json_path = ".status.url"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
-    printcolumn(name = "Pods", type_ = "integer", json_path = ".status.readyReplicas"),
+    printcolumn(name = "Pods", type_ = "string", json_path = ".status.pods"),
     printcolumn(name = "Projects", type_ = "integer", json_path = ".status.projects", priority = 1),
     printcolumn(name = "Certificate expires", type_ = "date", json_path = ".status.tls.notAfter", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -46,8 +52,18 @@ use super::NamespaceSelection;
         .message("the name of a Registry becomes the name of its Service: at most 50 lower-case letters, digits and '-', starting with a letter and without '.'")
 )]
 #[x_kube(
-    validation = Rule::new("self.replicas <= 1")
-        .message("a volume is served by one pod at a time: set replicas to 0 or 1")
+    validation = Rule::new("self.replicas <= 1 || has(self.storage.s3)")
+        .message("more than one replica needs storage.s3: the folder on a volume has one owner, with ReadWriteMany too; set replicas to 0 or 1"),
+    validation = Rule::new("!has(self.autoscaling) || has(self.storage.s3)")
+        .message("autoscaling needs storage.s3: the folder on a volume has one owner, with ReadWriteMany too; leave autoscaling out"),
+    validation = Rule::new(
+        "!has(self.autoscaling) || (has(self.pod.resources) && \
+         ((has(self.pod.resources.requests) && 'cpu' in self.pod.resources.requests) \
+         || (has(self.pod.resources.limits) && 'cpu' in self.pod.resources.limits)))"
+    )
+    .message("autoscaling goes by a share of the CPU that the pods ask for: set pod.resources.requests.cpu, for example to 500m"),
+    validation = Rule::new("!has(self.storage.s3) || self.deletionPolicy != 'Delete'")
+        .message("deletionPolicy Delete can't be had with storage.s3: leave it at Retain, delete the Registry, then the objects, with `aws s3 rm --recursive s3://<bucket>/<prefix>/` or the tool of your service")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrySpec {
@@ -67,10 +83,15 @@ pub struct RegistrySpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub hostnames: Vec<String>,
 
-    /// Number of pods: 1, or 0 to stop serving. A volume is served by one pod at a time.
+    /// Number of pods: 0 to stop serving, 1, or with a bucket (`storage.s3`) more. A volume is served by one pod at a time.
+    /// With `autoscaling` only 0 is looked at.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 100))]
     pub replicas: i32,
+
+    /// Has the number of pods follow the load. It needs a bucket (`storage.s3`), and the cluster a source of metrics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
 
     /// Where images are kept. Exactly one kind.
     pub storage: Storage,
@@ -101,7 +122,7 @@ pub struct RegistrySpec {
     pub pod: PodSettings,
 
     /// What happens to the images when the Registry is deleted. `Retain` keeps the claim, and a new Registry of the
-    /// same name takes it up again. An existing claim that was named is always kept.
+    /// same name takes it up again. An existing claim that was named is always kept, and so is what is in a bucket.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
@@ -140,6 +161,9 @@ pub struct RegistryStatus {
     /// Pods that serve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_replicas: Option<i32>,
+    /// Pods that serve, of those that there are to be, such as `2/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<String>,
     /// Label selector of the pods, for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,

@@ -35,7 +35,8 @@ pub struct PodSettings {
     /// Where the pods want to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
-    /// How the pods spread over zones and nodes.
+    /// How the pods spread over zones and nodes. Default: with a bucket as evenly as is possible, otherwise not at all,
+    /// because there is one pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
     /// Priority class of the pods.
@@ -47,4 +48,8 @@ pub struct PodSettings {
     /// Additional annotations of the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Annotations of the pods' ServiceAccount, which has the name of the Registry. Clouds read there which role the pods
+    /// have, for example `eks.amazonaws.com/role-arn`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub service_account_annotations: BTreeMap<String, String>,
 }

@@ -4,12 +4,14 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::S3Storage;
+
 /// Where images are kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
-    validation = Rule::new("has(self.persistentVolumeClaim) != has(self.emptyDir)")
-        .message("set exactly one of persistentVolumeClaim and emptyDir"),
-    validation = Rule::new("has(self.persistentVolumeClaim) == has(oldSelf.persistentVolumeClaim)")
+    validation = Rule::new("[has(self.persistentVolumeClaim), has(self.s3), has(self.emptyDir)].filter(set, set).size() == 1")
+        .message("set exactly one of persistentVolumeClaim, s3 and emptyDir"),
+    validation = Rule::new("has(self.persistentVolumeClaim) == has(oldSelf.persistentVolumeClaim) && has(self.s3) == has(oldSelf.s3)")
         .message("the kind of storage can't be changed: the images would be left behind; make a new Registry and copy them")
 )]
 #[serde(rename_all = "camelCase")]
@@ -17,6 +19,9 @@ pub struct Storage {
     /// A volume: one that is made for this registry, or an existing claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent_volume_claim: Option<PersistentVolumeClaimStorage>,
+    /// A bucket. Any number of pods can serve it together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Storage>,
     /// A folder of the node that goes with the pod: every image is lost with it. For trying things out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty_dir: Option<EmptyDirStorage>,
