@@ -54,14 +54,19 @@ fn last_words(ended: &ContainerStateTerminated) -> String {
     text
 }
 
-/// An error and its causes, which are printed one on each line, numbered where there are several.
+/// An error and its causes, which are printed one on each line, numbered where there are several. Some errors name their
+/// cause themselves: it is said once.
 fn chain(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "Caused by:");
     let unnumbered = lines.map(|line| match line.split_once(": ") {
         Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => rest,
         _ => line,
     });
-    unnumbered.collect::<Vec<_>>().join(": ")
+    unnumbered.fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause.to_owned(),
+        said if said.contains(cause) => said.to_owned(),
+        said => format!("{said}: {cause}"),
+    })
 }
 
 fn joined(reason: &str, message: String) -> String {
@@ -102,6 +107,10 @@ mod tests {
     #[case::error(
         &format!("{{state: {{terminated: {{exitCode: 1, message: \"{LOG}\"}}}}}}"),
         Some("pod main-1: bucket images: access denied: 403")
+    )]
+    #[case::cause_in_the_error(
+        "{state: {terminated: {exitCode: 1, message: \"Error: no bucket: denied; make it\\n\\nCaused by:\\n    denied\"}}}",
+        Some("pod main-1: no bucket: denied; make it")
     )]
     #[case::error_alone(
         "{state: {terminated: {exitCode: 1, message: \"Error: no conditional writes\"}}}",
