@@ -16,6 +16,7 @@ mod catalog;
 mod catalog_cursor;
 mod dispatch;
 mod error;
+mod farewell;
 pub mod forwarded;
 mod guarded;
 mod manifests;
@@ -41,6 +42,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 
 pub use self::dispatch::router;
+pub use self::farewell::Farewell;
 pub use self::metrics::HttpMetrics;
 pub use self::origin::{Connection, Scheme};
 pub use self::route::Route;
