@@ -42,8 +42,12 @@ run: ## Build, and serve a registry on localhost:5000 (LISTEN) with its data in 
 	@cargo build --locked
 	@exec "$(BINARY)" serve --manifests config/samples/standalone --data "$(DATA)" --listen $(LISTEN) --health-listen $(HEALTH_LISTEN)
 
-test: ## Run all tests that need neither a cluster nor programs besides Rust
+test: ## Run all tests that need no cluster; those of storage in S3 against a service that is built once, with Go
 	cargo test --locked
+	@e2e/tools/install versitygw
+	export S3_SERVER="$$(e2e/tools/install --print-bin)/versitygw"; \
+	cargo test --locked --lib -- --ignored s3; \
+	TEST_STORAGE=s3 cargo test --locked --test http -- --include-ignored
 
 e2e: ## Run the end-to-end tests on E2E_KUBECONFIG, or on a cluster made for them (as root; KEEP=1 leaves it up)
 	e2e/run $(E2E_ARGS)

@@ -53,16 +53,15 @@ pub use self::referrers::{ReferrerDescriptor, ReferrersPage};
 use self::sessions::Turns;
 pub use self::sessions::UploadId;
 pub use self::sweep::UploadSweep;
-use crate::oci::{Hasher, RepositoryName};
+use crate::config::CacheSettings;
+use crate::oci::RepositoryName;
 use crate::registry::names::Names;
 pub use crate::registry::storage::{BodyStream, ByteRange};
-use crate::registry::storage::{Condition, DeleteCondition, Entry, Key, ObjectStore, Prefix, Put, StorageError};
+use crate::registry::storage::{
+    Condition, DeleteCondition, Entry, Key, ObjectStore, Prefix, Put, SignedUrls, StorageError,
+};
 use crate::telemetry::carried;
 
-/// Uploads whose hash is kept between requests. One that is forgotten is read again when it is finished.
-const MAX_HASHERS: u64 = 8192;
-/// Bytes of manifests that are kept in memory, if nothing else is said.
-const MANIFEST_CACHE: u64 = 16 * 1024 * 1024;
 /// Ended uploads that are told from those that have received nothing yet.
 const MAX_ENDED: u64 = 64 * 1024;
 const UPLOAD_IDLE: Duration = Duration::from_secs(60 * 60);
@@ -79,8 +78,6 @@ const PAGE: usize = 1000;
 #[derive(Clone)]
 pub struct Content {
     store: Arc<dyn ObjectStore>,
-    /// The hash of what an upload holds, and the length for which it is right.
-    hashers: Cache<UploadId, (Hasher, u64)>,
     ended: Cache<UploadId, ()>,
     hot: Hot,
     turns: Turns,
@@ -90,25 +87,31 @@ pub struct Content {
     /// The tags that may point to a manifest, in repositories where manifests have been deleted (`tags`).
     tagged: Arc<Names>,
     holders: Holders,
+    redirect: Option<Arc<dyn SignedUrls>>,
 }
 
 impl Content {
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self::with_cache(store, MANIFEST_CACHE)
+        Self::with_cache(store, &CacheSettings::default())
     }
 
-    /// With so many bytes of manifests in memory.
-    pub fn with_cache(store: Arc<dyn ObjectStore>, manifest_bytes: u64) -> Self {
+    pub fn with_cache(store: Arc<dyn ObjectStore>, cache: &CacheSettings) -> Self {
+        let age = store.is_shared().then(|| Duration::from_secs(cache.shared_seconds));
         Self {
-            hot: Hot::new(manifest_bytes),
+            hot: Hot::new(cache.manifest_bytes, age),
             store,
-            hashers: Cache::builder().max_capacity(MAX_HASHERS).time_to_idle(UPLOAD_IDLE).build(),
             ended: Cache::builder().max_capacity(MAX_ENDED).time_to_idle(UPLOAD_IDLE).build(),
             turns: Turns::default(),
             repository_locks: Arc::new(std::array::from_fn(|_| RwLock::default())),
             tagged: Arc::new(Names::new(MAX_TAGGED)),
             holders: Holders::default(),
+            redirect: None,
         }
+    }
+
+    /// With addresses at which clients can get the content of blobs without passing through this process.
+    pub fn with_redirect(self, redirect: Option<Arc<dyn SignedUrls>>) -> Self {
+        Self { redirect, ..self }
     }
 
     fn repository_lock(&self, repository: &RepositoryName) -> &RwLock<()> {

@@ -123,7 +123,6 @@ impl Content {
 
     async fn end_session(&self, id: &UploadId) -> Result<(), ContentError> {
         self.ended.insert(*id, ());
-        self.hashers.invalidate(id);
         self.discard_stage(&id.stage()).await
     }
 }

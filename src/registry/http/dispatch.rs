@@ -21,7 +21,7 @@ use super::error::{ErrorContext, RequestError};
 use super::metrics::{InFlight, method_label};
 use super::origin::{Arrival, Origin};
 use super::record::{AccessLine, Record, RecordedBody, Seen};
-use super::{App, Route, blobs, catalog, manifests, referrers, tags, tokens, uploads};
+use super::{App, Route, Scheme, blobs, catalog, manifests, referrers, tags, tokens, uploads};
 use crate::oci::RepositoryName;
 use crate::policy::{Action, Operation};
 use crate::registry::auth::{Attempt, AuthError, Authenticator, Caller, Credentials, Published, challenge};
@@ -61,6 +61,8 @@ pub(super) struct Permitted<'a> {
     pub audit: AuditContext<'a>,
     pub seen: &'a Seen,
     pub now: Timestamp,
+    /// Whether the client speaks TLS, with us or with a trusted proxy.
+    pub over_tls: bool,
 }
 
 impl Permitted<'_> {
@@ -172,9 +174,10 @@ async fn handle(
     body: RequestBody,
 ) -> Result<Response<Body>, RequestError> {
     let Prepared { route, published, caller, now } = prepare(permitting, route).await?;
-    let Permitting { shared, parts, audit, seen, .. } = permitting;
+    let Permitting { shared, parts, origin, audit, seen } = permitting;
+    let over_tls = origin.is_some_and(|origin| origin.scheme == Scheme::Https);
     let (published, caller, headers) = (&published, &caller, &parts.headers);
-    run(&Permitted { shared, published, caller, headers, audit, seen, now }, route, body).await
+    run(&Permitted { shared, published, caller, headers, audit, seen, now, over_tls }, route, body).await
 }
 
 /// A request that has been parsed, authenticated and authorized.

@@ -96,6 +96,7 @@ impl RequestError {
             tracing::error!(request_id = request_id.as_str(), error = chain(&self), "request failed");
             match status {
                 StatusCode::INSUFFICIENT_STORAGE => "the registry's store is full: ask its operator".to_owned(),
+                StatusCode::SERVICE_UNAVAILABLE => "the registry's storage does not answer: try again".to_owned(),
                 _ => format!("internal error: the registry's log has the cause under request {request_id}"),
             }
         } else {
@@ -161,7 +162,11 @@ impl RequestError {
                 add(RETRY_AFTER, &retry_after.to_string())
             }
             RequestError::Auth(AuthError::Busy) => add(RETRY_AFTER, "1"),
-            RequestError::Busy { .. } | RequestError::ClientBusy { .. } => add(RETRY_AFTER, "5"),
+            RequestError::Busy { .. }
+            | RequestError::ClientBusy { .. }
+            | RequestError::Content(ContentError::Storage(StorageError::Unavailable { .. })) => {
+                add(RETRY_AFTER, "5");
+            }
             RequestError::Content(ContentError::UploadBusy) => add(RETRY_AFTER, "1"),
             RequestError::Content(ContentError::RangeNotSatisfiable { size }) => {
                 add(CONTENT_RANGE, &format!("bytes */{size}"));
@@ -260,6 +265,7 @@ fn content_status(error: &ContentError) -> (StatusCode, ErrorCode) {
         ContentError::RangeNotSatisfiable { .. } => (Status::RANGE_NOT_SATISFIABLE, Code::SizeInvalid),
         ContentError::Body(error) => body_status(error),
         ContentError::Storage(StorageError::OutOfSpace) => (Status::INSUFFICIENT_STORAGE, Code::Unknown),
+        ContentError::Storage(StorageError::Unavailable { .. }) => (Status::SERVICE_UNAVAILABLE, Code::Unknown),
         ContentError::Storage(_) | ContentError::Corrupt { .. } => (Status::INTERNAL_SERVER_ERROR, Code::Unknown),
     }
 }
@@ -323,6 +329,14 @@ mod tests {
         let (status, _, body) = respond(ContentError::Storage(StorageError::OutOfSpace).into());
         assert_eq!(status, StatusCode::INSUFFICIENT_STORAGE);
         assert!(body.contains("store is full"), "{body}");
+    }
+
+    #[test]
+    fn a_store_that_does_not_answer_is_worth_another_try() {
+        let storage = StorageError::Unavailable { action: "read an object", source: "secret-host refused".into() };
+        let (status, headers, body) = respond(ContentError::Storage(storage).into());
+        assert_eq!((status, &headers[RETRY_AFTER]), (StatusCode::SERVICE_UNAVAILABLE, &HeaderValue::from_static("5")));
+        assert!(body.contains("does not answer") && !body.contains("secret-host"), "{body}");
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod pace;
 mod percent;
 pub mod range;
 mod record;
+mod redirect;
 mod referrers;
 mod respond;
 pub mod route;

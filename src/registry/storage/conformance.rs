@@ -10,6 +10,8 @@ use futures::future::{join_all, try_join_all};
 
 use super::filesystem::FilesystemStore;
 use super::memory::MemoryStore;
+#[cfg(feature = "s3")]
+use super::s3::{Purpose, S3Store, server::S3Server};
 use super::*;
 
 /// A store to be tested, and what to look at afterwards.
@@ -50,27 +52,61 @@ impl Subject for Folder {
     }
 }
 
+/// A bucket of a real service.
+#[cfg(feature = "s3")]
+struct Bucket {
+    store: S3Store,
+    server: S3Server,
+}
+
+#[cfg(feature = "s3")]
+impl Bucket {
+    async fn new() -> Self {
+        let server = S3Server::start();
+        let store = S3Store::connect(&server.settings(), Purpose::Write).await.unwrap();
+        assert!(store.conditional().is_complete());
+        Self { store, server }
+    }
+}
+
+#[cfg(feature = "s3")]
+impl Subject for Bucket {
+    fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::new(self.store.clone())
+    }
+
+    fn check_leftovers(&self) {
+        let mut files = self.server.files();
+        files.retain(|file| !file.starts_with("objects/"));
+        assert_eq!(files, [""; 0]);
+    }
+}
+
 macro_rules! conformance {
     ($($(#[$doc:meta])* async fn $clause:ident($store:ident) $body:block)*) => {
         mod clauses {
             use super::*;
             $($(#[$doc])* pub async fn $clause($store: Arc<dyn ObjectStore>) $body)*
         }
-        conformance!(@back_end memory, MemoryStore::new(), $($clause)*);
-        conformance!(@back_end filesystem, Folder::new(), $($clause)*);
+        conformance!(@back_end memory, [], MemoryStore::new(), $($clause)*);
+        conformance!(@back_end filesystem, [], Folder::new(), $($clause)*);
+        #[cfg(feature = "s3")]
+        conformance!(@back_end s3, [#[ignore = "needs a service: make test"]], Bucket::new().await, $($clause)*);
     };
-    (@back_end $name:ident, $subject:expr, $($clause:ident)*) => {
+    (@back_end $name:ident, $attributes:tt, $subject:expr, $($clause:ident)*) => {
         mod $name {
             use super::*;
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $clause() {
-                    let subject = $subject;
-                    clauses::$clause(subject.store()).await;
-                    subject.check_leftovers();
-                    assert_eq!(subject.store().stage_list(None, 1).await.unwrap(), []);
-                }
-            )*
+            $(conformance!(@test $attributes, $subject, $clause);)*
+        }
+    };
+    (@test [$(#[$attribute:meta])*], $subject:expr, $clause:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $(#[$attribute])*
+        async fn $clause() {
+            let subject = $subject;
+            clauses::$clause(subject.store()).await;
+            assert_eq!(subject.store().stage_list(None, 1).await.unwrap(), []);
+            subject.check_leftovers();
         }
     };
 }
@@ -111,7 +147,7 @@ async fn stage(store: &Arc<dyn ObjectStore>, content: &'static str) -> StageId {
     store.stage_create(&id).await.unwrap();
     let mut writer = store.stage_append(&id, 0).await.unwrap();
     writer.write(vec![Bytes::from_static(content.as_bytes())]).await.unwrap();
-    assert_eq!(writer.finish().await.unwrap(), content.len() as u64);
+    assert_eq!(writer.finish(Bytes::new()).await.unwrap(), content.len() as u64);
     id
 }
 
@@ -158,6 +194,7 @@ conformance! {
             (ByteRange::From(size - 1), size - 1..size),
             (ByteRange::Suffix(5), size - 5..size),
             (ByteRange::Inclusive(7, u64::MAX), 7..size),
+            (ByteRange::Suffix(u64::MAX), 0..size),
         ];
         for (range, expected) in cases {
             let object = store.get(&key("large"), Some(range)).await.unwrap();
@@ -195,8 +232,10 @@ conformance! {
 
     async fn refuses_a_range_outside_of_the_object(store) {
         put(&store, "a", "content").await;
-        let range = Some(ByteRange::From(7));
-        assert_error!(store.get(&key("a"), range).await, StorageError::RangeNotSatisfiable { size: 7 });
+        let greatest = ByteRange::Inclusive(u64::MAX, u64::MAX);
+        for range in [ByteRange::From(7), ByteRange::From(u64::MAX), greatest, ByteRange::Suffix(0)] {
+            assert_error!(store.get(&key("a"), Some(range)).await, StorageError::RangeNotSatisfiable { size: 7 });
+        }
     }
 
     async fn says_what_is_not_there(store) {
@@ -252,11 +291,11 @@ conformance! {
             let store = store.clone();
             async move { store.put(&key("a"), Bytes::from_static(content.as_bytes()), Condition::IfVersion(version)).await }
         };
-        let first = put(&store, "a", "same").await;
-        let second = swap("same", first.clone()).await.unwrap();
+        let first = put(&store, "a", "first").await;
+        let second = swap("second", first.clone()).await.unwrap();
         assert_ne!(first, second);
         assert_error!(swap("late", first).await, StorageError::PreconditionFailed(_));
-        assert_eq!(read(&store, "a").await, b"same");
+        assert_eq!(read(&store, "a").await, b"second");
         store.delete(&key("a"), DeleteCondition::Always).await.unwrap();
         assert_error!(swap("gone", second).await, StorageError::PreconditionFailed(_));
     }
@@ -290,8 +329,8 @@ conformance! {
     }
 
     async fn delete_if_version_compares(store) {
-        let old = put(&store, "a", "x").await;
-        let new = put(&store, "a", "x").await;
+        let old = put(&store, "a", "old").await;
+        let new = put(&store, "a", "new").await;
         let late = store.delete(&key("a"), DeleteCondition::IfVersion(old)).await;
         assert_error!(late, StorageError::PreconditionFailed(_));
         store.delete(&key("a"), DeleteCondition::IfVersion(new)).await.unwrap();
@@ -375,7 +414,7 @@ conformance! {
 
     async fn publishes_what_was_appended_over_several_writers(store) {
         let id = stage(&store, "one ").await;
-        assert_eq!(store.stage_len(&id).await.unwrap(), 4);
+        assert_eq!(store.stage_state(&id).await.unwrap().length, 4);
         let mut writer = store.stage_append(&id, 4).await.unwrap();
         let pieces = ["two ", "", "three"].map(|piece| Bytes::from_static(piece.as_bytes()));
         writer.write(pieces.to_vec()).await.unwrap();
@@ -383,7 +422,24 @@ conformance! {
         assert_eq!(texts(&store, "", false).await, [""; 0]);
         writer.publish(&key("a/b")).await.unwrap();
         assert_eq!(read(&store, "a/b").await, b"one two three");
-        assert_error!(store.stage_len(&id).await, StorageError::NotFound(_));
+        assert_error!(store.stage_state(&id).await, StorageError::NotFound(_));
+    }
+
+    async fn a_memo_is_told_with_its_length_only(store) {
+        let id = StageId::random();
+        store.stage_create(&id).await.unwrap();
+        assert_eq!(store.stage_state(&id).await.unwrap(), StageState::default());
+        let mut writer = store.stage_append(&id, 0).await.unwrap();
+        writer.write(vec![Bytes::from_static(b"abc")]).await.unwrap();
+        writer.finish(Bytes::from_static(b"memo")).await.unwrap();
+        let known = StageState { length: 3, memo: Some(Bytes::from_static(b"memo")) };
+        assert_eq!(store.stage_state(&id).await.unwrap(), known);
+        let mut writer = store.stage_append(&id, 3).await.unwrap();
+        writer.write(vec![large()]).await.unwrap();
+        drop(writer);
+        let state = store.stage_state(&id).await.unwrap();
+        assert!(state.length == 3 || state.memo.is_none(), "{state:?}");
+        store.stage_abort(&id).await.unwrap();
     }
 
     async fn publishing_an_existing_key_keeps_it(store) {
@@ -391,7 +447,7 @@ conformance! {
         let id = stage(&store, "x").await;
         store.stage_append(&id, 1).await.unwrap().publish(&key("a")).await.unwrap();
         assert_eq!(store.head(&key("a")).await.unwrap().version, version);
-        assert_error!(store.stage_len(&id).await, StorageError::NotFound(_));
+        assert_error!(store.stage_state(&id).await, StorageError::NotFound(_));
     }
 
     async fn publishing_below_an_object_is_refused(store) {
@@ -416,8 +472,8 @@ conformance! {
         assert_error!(store.stage_append(&id, 0).await, StorageError::Busy(_));
         assert_error!(store.stage_abort(&id).await, StorageError::Busy(_));
         drop(writer);
-        store.stage_append(&id, 0).await.unwrap().finish().await.unwrap();
-        store.stage_append(&id, 0).await.unwrap().finish().await.unwrap();
+        store.stage_append(&id, 0).await.unwrap().finish(Bytes::new()).await.unwrap();
+        store.stage_append(&id, 0).await.unwrap().finish(Bytes::new()).await.unwrap();
         store.stage_abort(&id).await.unwrap();
     }
 
@@ -435,7 +491,7 @@ conformance! {
         let mut writer = store.stage_append(&id, 3).await.unwrap();
         writer.write(vec![Bytes::from_static(b"def")]).await.unwrap();
         drop(writer);
-        let length = store.stage_len(&id).await.unwrap();
+        let length = store.stage_state(&id).await.unwrap().length;
         let content = read_all(store.stage_read(&id).await.unwrap()).await;
         assert!(length >= 3 && content.len() as u64 == length && b"abcdef".starts_with(&content));
         store.stage_append(&id, length).await.unwrap();
@@ -446,7 +502,7 @@ conformance! {
         let id = stage(&store, "").await;
         let mut writer = store.stage_append(&id, 0).await.unwrap();
         writer.write(vec![large()]).await.unwrap();
-        let length = writer.finish().await.unwrap();
+        let length = writer.finish(Bytes::new()).await.unwrap();
         let writer = store.stage_append(&id, length).await.unwrap();
         assert!(read_all(store.stage_read(&id).await.unwrap()).await == large());
         writer.publish(&key("a")).await.unwrap();
@@ -457,7 +513,7 @@ conformance! {
         let id = stage(&store, "abc").await;
         store.stage_abort(&id).await.unwrap();
         assert_error!(store.stage_abort(&id).await, StorageError::NotFound(_));
-        assert_error!(store.stage_len(&id).await, StorageError::NotFound(_));
+        assert_error!(store.stage_state(&id).await, StorageError::NotFound(_));
         assert_error!(store.stage_read(&id).await, StorageError::NotFound(_));
         assert_error!(store.stage_append(&id, 0).await, StorageError::NotFound(_));
     }
@@ -465,7 +521,7 @@ conformance! {
     async fn a_staged_upload_is_created_once(store) {
         let id = stage(&store, "abc").await;
         assert_error!(store.stage_create(&id).await, StorageError::PreconditionFailed(_));
-        assert_eq!(store.stage_len(&id).await.unwrap(), 3);
+        assert_eq!(store.stage_state(&id).await.unwrap().length, 3);
         store.stage_abort(&id).await.unwrap();
     }
 

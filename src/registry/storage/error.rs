@@ -20,6 +20,9 @@ pub enum StorageError {
     Busy(String),
     #[error("the store is full: free space in it or enlarge it")]
     OutOfSpace,
+    /// A store somewhere else that can't be reached, or says that it can't do it now.
+    #[error("the store can't {action} now: {source}")]
+    Unavailable { action: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("the store was opened for reading only")]
     ReadOnly,
     #[error("can't {action}: {source}")]

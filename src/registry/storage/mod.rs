@@ -2,6 +2,7 @@
 //!
 //! - [`ObjectStore`] is the trait, [`Key`] and [`Prefix`] what it is asked by, [`StorageError`] what it answers.
 //! - [`filesystem`] keeps objects in a folder that one process owns.
+//! - [`s3`] keeps them in a bucket that any number of processes may use.
 //! - [`memory`] keeps them in memory, for tests.
 //! - [`MeteredStore`] counts what any of them is asked for.
 //! - `conformance` states the trait's clauses as tests and holds every back end against them.
@@ -12,6 +13,8 @@ mod key;
 pub mod memory;
 mod metered;
 mod object_store;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 #[cfg(test)]
 mod conformance;
@@ -21,5 +24,5 @@ pub use key::{Key, KeyError, Prefix};
 pub use metered::MeteredStore;
 pub use object_store::{
     BodyStream, ByteRange, Condition, DeleteCondition, Entry, Object, ObjectMeta, ObjectStore, Page, Put, Quarantine,
-    Stage, StageId, StageWriter, Version,
+    SignedUrls, Stage, StageId, StageState, StageWriter, Version,
 };
