@@ -57,6 +57,7 @@ lint: ## Check format, lints, generated files, scripts, and what kustomize and H
 	cargo fmt --check --manifest-path src/fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --test e2e -- -D warnings # `test = false` keeps it out of --all-targets
+	cargo check --locked --manifest-path src/fuzz/Cargo.toml # a crate of its own, which nothing else builds
 	@for script in $$(grep -rlI '^#!.*bash' .ci e2e src) $$(find e2e -name '*.sh'); do bash -n "$$script"; done
 	@e2e/tools/install kubectl helm
 	PATH="$$(e2e/tools/install --print-bin):$$PATH" cargo test --locked --test crds --test packaging -- --include-ignored
