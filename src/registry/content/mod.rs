@@ -17,6 +17,7 @@
 mod blobs;
 mod body;
 mod catalogue;
+mod detached;
 mod error;
 mod fsck;
 mod holders;
@@ -44,14 +45,15 @@ use serde::de::DeserializeOwned;
 use tokio::sync::RwLock;
 
 pub use self::blobs::{Blob, BlobBody};
+use self::detached::Detached;
 pub use self::error::ContentError;
 pub use self::fsck::{Finding, FsckMode, FsckObserver, FsckSummary, Problem};
 use self::holders::Holders;
 use self::hot::Hot;
 pub use self::manifests::{NewManifest, StoredManifest};
 pub use self::referrers::{ReferrerDescriptor, ReferrersPage};
-use self::sessions::Turns;
 pub use self::sessions::UploadId;
+use self::sessions::Turns;
 pub use self::sweep::UploadSweep;
 use crate::oci::{Hasher, RepositoryName};
 use crate::registry::names::Names;
@@ -120,16 +122,7 @@ impl Content {
         &self,
         work: impl FnOnce(Content) -> BoxFuture<'static, Result<T, ContentError>>,
     ) -> Result<T, ContentError> {
-        match tokio::spawn(carried(work(self.clone()))).await {
-            Ok(result) => result,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(error) => {
-                    let source = std::io::Error::other(error);
-                    Err(StorageError::Io { action: "go on while the process ends", source }.into())
-                }
-            },
-        }
+        Detached::new(carried(work(self.clone()))).await
     }
 
     async fn exists(&self, key: &Key) -> Result<bool, ContentError> {
