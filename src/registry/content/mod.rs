@@ -53,7 +53,7 @@ use self::hot::Hot;
 pub use self::manifests::{NewManifest, StoredManifest};
 pub use self::referrers::{ReferrerDescriptor, ReferrersPage};
 pub use self::sessions::UploadId;
-use self::sessions::Turns;
+use self::sessions::{Ended, Turns};
 pub use self::sweep::UploadSweep;
 use crate::oci::{Hasher, RepositoryName};
 use crate::registry::names::Names;
@@ -83,7 +83,7 @@ pub struct Content {
     store: Arc<dyn ObjectStore>,
     /// The hash of what an upload holds, and the length for which it is right.
     hashers: Cache<UploadId, (Hasher, u64)>,
-    ended: Cache<UploadId, ()>,
+    ended: Ended,
     hot: Hot,
     turns: Turns,
     /// Shared by pushes of manifests to a repository, taken alone by deletions: a tag that is being pushed must not
@@ -105,7 +105,7 @@ impl Content {
             hot: Hot::new(manifest_bytes),
             store,
             hashers: Cache::builder().max_capacity(MAX_HASHERS).time_to_idle(UPLOAD_IDLE).build(),
-            ended: Cache::builder().max_capacity(MAX_ENDED).time_to_idle(UPLOAD_IDLE).build(),
+            ended: Ended::new(MAX_ENDED),
             turns: Turns::default(),
             repository_locks: Arc::new(std::array::from_fn(|_| RwLock::default())),
             tagged: Arc::new(Names::new(MAX_TAGGED)),
