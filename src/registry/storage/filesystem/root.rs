@@ -266,9 +266,18 @@ impl Root {
     /// Makes the entries of a folder durable, if they aren't.
     pub(super) fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         let Some(seen) = lock(&self.settled).sync_needed(folder) else { return Ok(()) };
-        sync_folder(folder)?;
-        lock(&self.settled).synced(folder, seen);
-        Ok(())
+        let synced = sync_folder(folder);
+        let mut settled = lock(&self.settled);
+        match synced {
+            Ok(()) => settled.synced(folder, seen),
+            Err(_) => settled.not_synced(folder),
+        }
+        synced
+    }
+
+    /// Whether the folder's entries, and the folder itself, are known to survive a power failure.
+    pub(super) fn is_settled(&self, folder: &Path) -> bool {
+        lock(&self.durable).contains(folder) && lock(&self.settled).is_settled(folder)
     }
 
     /// Removes `folder` and what is above it as far as they are empty, if nobody is at work: an empty folder is no

@@ -43,11 +43,22 @@ impl Settled {
         }
     }
 
+    /// Whether the folder is known to need no sync.
+    pub(super) fn is_settled(&self, folder: &Path) -> bool {
+        self.folders.get(folder).is_some_and(|folder| folder.settled)
+    }
+
     /// The folder has been synced. It is settled, unless a change has begun or ended since then, or is under way.
     pub(super) fn synced(&mut self, folder: &Path, seen: u64) {
         if let Some(folder) = self.folders.get_mut(folder) {
             folder.settled = folder.last_change == seen && folder.under_way == 0;
         }
+    }
+
+    /// Syncing the folder has failed. The kernel tells that once: another sync that is under way may succeed and prove
+    /// nothing.
+    pub(super) fn not_synced(&mut self, folder: &Path) {
+        self.change(folder);
     }
 
     fn change(&mut self, folder: &Path) -> &mut Folder {
@@ -102,6 +113,18 @@ mod tests {
         sync(&mut settled, folder);
         assert!(settled.sync_needed(folder).is_some());
         settled.end_change(folder);
+        sync(&mut settled, folder);
+        assert_eq!(settled.sync_needed(folder), None);
+    }
+
+    #[test]
+    fn a_sync_beside_one_that_failed_settles_nothing() {
+        let (mut settled, folder) = (Settled::default(), Path::new("a"));
+        change(&mut settled, folder);
+        let (failing, other) = (settled.sync_needed(folder), settled.sync_needed(folder));
+        assert!(failing.is_some());
+        settled.not_synced(folder);
+        settled.synced(folder, other.unwrap());
         sync(&mut settled, folder);
         assert_eq!(settled.sync_needed(folder), None);
     }

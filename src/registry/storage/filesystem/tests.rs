@@ -101,6 +101,36 @@ async fn an_interrupted_write_ends_the_writer_but_not_the_upload() {
     assert_eq!(store.stage_list(None, 10).await.unwrap(), []);
 }
 
+/// Somebody else's removal, of which nobody knows yet whether it survives a power failure.
+#[tokio::test]
+async fn that_there_was_nothing_to_delete_is_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FilesystemStore::open(folder.path()).unwrap();
+    store.put(&key("a/b"), Bytes::new(), Condition::Always).await.unwrap();
+    let objects = folder.path().join("objects/a");
+    let change = store.root.change_folder(&objects);
+    fs::remove_file(objects.join("b")).unwrap();
+    drop(change);
+    let deleted = store.delete(&key("a/b"), DeleteCondition::Always).await;
+    assert!(matches!(deleted, Err(StorageError::NotFound(_))));
+    assert!(store.root.is_settled(&objects));
+    let nowhere = store.delete(&key("x/y"), DeleteCondition::Always).await;
+    assert!(matches!(nowhere, Err(StorageError::NotFound(_))));
+}
+
+#[test]
+fn a_folder_that_could_not_be_synced_is_synced_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FilesystemStore::open(folder.path()).unwrap();
+    let missing = folder.path().join("objects/a");
+    store.root.sync_folder(&missing).unwrap_err();
+    assert!(!store.root.is_settled(&missing));
+    store.root.make_durable(&missing).unwrap();
+    assert!(!store.root.is_settled(&missing));
+    store.root.sync_folder(&missing).unwrap();
+    assert!(store.root.is_settled(&missing));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Put(String),
