@@ -194,6 +194,23 @@ mod tests {
         (0..length as u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).take(length).collect()
     }
 
+    /// Most uploads come in small pieces, after a head of any length.
+    #[test]
+    fn what_comes_in_small_pieces_is_written_directly_in_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, content(1)).unwrap();
+        let can = Buffered::open(&path).unwrap().write(&mut 4096).is_ok_and(|taken| taken);
+        let mut appender = Appender::open(&path).unwrap();
+        let piece = Bytes::from(content(1000));
+        (0..100).for_each(|_| appender.append(&path, std::slice::from_ref(&piece)).unwrap());
+        assert!(matches!(appender.direct, Direct::NotYet));
+        (0..100).for_each(|_| appender.append(&path, std::slice::from_ref(&piece)).unwrap());
+        assert_eq!(matches!(appender.direct, Direct::Buffered(_)), can);
+        appender.flush().unwrap();
+        assert_eq!(appender.length(), 200_001);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         /// Whatever is there and however the rest comes, the file holds it all.
