@@ -5,6 +5,7 @@ mod fsck;
 mod operator;
 mod serve;
 mod standalone;
+mod storage;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use landfast::config::{PolicySource, ServeConfig, StorageConfig, TraceSettings};
+use landfast::config::{PolicySource, ServeConfig, TraceSettings};
 use landfast::registry::auth::{HtpasswdFile, Live};
 use landfast::registry::content::{Content, UploadSweep};
 use landfast::registry::http::{self, App, CertificateFiles, HttpMetrics};
 use landfast::registry::metrics::observe;
 use landfast::registry::snapshots::{file::FileSource, kube as kube_source};
 use landfast::registry::storage::MeteredStore;
-use landfast::registry::storage::filesystem::FilesystemStore;
 use landfast::telemetry::{Metrics, TraceExport, Traces, serve_health};
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +29,7 @@ pub struct Arguments {
     /// The Registry to serve, from the cluster
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub kube: Option<String>,
-    /// Folder for images, and with --manifests for keys and credentials too [env: LANDFAST_DATA]
+    /// Folder for images, unless they go to a bucket, and with --manifests for keys and credentials [env: LANDFAST_DATA]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Address that serves the registry [env: LANDFAST_LISTEN]
@@ -66,11 +65,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         return Ok(write!(std::io::stdout(), "{}", config.to_yaml())?);
     }
     let shutdown = super::shutdown_on_signal()?;
-    let StorageConfig::Filesystem { root } = config.storage.clone();
-    let store = tokio::task::spawn_blocking(move || FilesystemStore::open(root)).await??;
     let metrics = Metrics::new();
-    let store = MeteredStore::new(Arc::new(store), "filesystem", &metrics);
-    let content = Content::with_cache(Arc::new(store), config.cache.manifest_bytes);
+    let (store, backend) = super::storage::open(&config.storage).await?;
+    let store = MeteredStore::new(store, backend, &metrics);
+    let content = Content::with_cache(Arc::new(store), &config.cache);
     let live = Arc::new(Live::new());
 
     let tls = match &config.tls {

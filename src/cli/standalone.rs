@@ -12,6 +12,7 @@ use super::serve::Arguments;
 const LISTEN: &str = "127.0.0.1:5000";
 const HEALTH_LISTEN: &str = "127.0.0.1:8081";
 const ROOT: &str = "storage.filesystem.root";
+const BUCKET: &str = "storage.s3.bucket";
 const STATE: &str = "policy.manifests.state";
 const HOSTS: &str = "policy.manifests.hosts";
 
@@ -26,11 +27,16 @@ pub fn config(arguments: &Arguments) -> anyhow::Result<ServeConfig> {
         layers.file(path)?;
     }
     let data = std::env::var_os("LANDFAST_DATA").filter(|data| !data.is_empty()).map(PathBuf::from);
-    if let Some(data) = &data {
+    if let Some(data) = &data
+        && !layers.has(BUCKET)
+    {
         layers.assignments([(ROOT, text(&data.join("registry"))?, "environment variable LANDFAST_DATA")])?;
     }
     layers.environment(std::env::vars_os())?;
-    layers.assignments(flags(arguments)?)?;
+    // With a bucket, the folder is for keys and credentials only.
+    let has_bucket = layers.has(BUCKET) || arguments.set.iter().any(|set| set.starts_with(BUCKET));
+    let said = flags(arguments)?.into_iter().filter(|(key, ..)| *key != ROOT || !has_bucket);
+    layers.assignments(said)?;
     for assignment in &arguments.set {
         layers.set(assignment)?;
     }

@@ -12,6 +12,7 @@ mod layers;
 mod limits;
 mod proxies;
 mod reference;
+mod s3;
 mod telemetry;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use self::layers::Layers;
 pub use self::limits::Limits;
 pub use self::proxies::{Cidr, CidrError, ForwardingHeaders, Proxies};
 pub use self::reference::reference;
+pub use self::s3::{S3Redirect, S3Storage};
 pub use self::telemetry::{Telemetry, TraceSettings};
 
 /// The configuration of one `serve` process.
@@ -104,6 +106,8 @@ pub enum StorageConfig {
         /// The folder with the images. It is made if it is missing.
         root: PathBuf,
     },
+    /// A bucket of an S3 service. Any number of processes may serve it together.
+    S3(S3Storage),
 }
 
 /// Where the policy comes from.
@@ -151,11 +155,15 @@ pub struct CacheSettings {
     /// Memory for manifests that are asked for often, in bytes; 0: none are kept.
     #[schemars(range(max = 17_179_869_184_u64))]
     pub manifest_bytes: u64,
+    /// How long a manifest is served from memory without a look at the storage, in seconds, where other processes may
+    /// change it (S3): for so long a tag that was moved there may still be what it was. 0: none are kept.
+    #[schemars(range(max = 3_600))]
+    pub shared_seconds: u64,
 }
 
 impl Default for CacheSettings {
     fn default() -> Self {
-        Self { manifest_bytes: 16 * 1024 * 1024 }
+        Self { manifest_bytes: 16 * 1024 * 1024, shared_seconds: 1 }
     }
 }
 

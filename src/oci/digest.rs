@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
+use sha2::digest::common::hazmat::SerializableState as _;
 
 /// A registered digest algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -123,6 +124,9 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// The first byte of a saved state. To be changed with sha2's minor version, within which the rest is compatible.
+const STATE_FORMAT: u8 = 1;
+
 /// Hashes content as it passes by.
 #[derive(Clone)]
 pub enum Hasher {
@@ -149,6 +153,31 @@ impl Hasher {
         match self {
             Hasher::Sha256(hasher) => hasher.update(content),
             Hasher::Sha512(hasher) => hasher.update(content),
+        }
+    }
+
+    /// The state, for [`restore`](Hasher::restore) in this or in another process.
+    pub fn save(&self) -> Vec<u8> {
+        let mut saved = vec![STATE_FORMAT];
+        match self {
+            Hasher::Sha256(hasher) => saved.extend_from_slice(&hasher.serialize()),
+            Hasher::Sha512(hasher) => saved.extend_from_slice(&hasher.serialize()),
+        }
+        saved
+    }
+
+    /// Goes on where a hasher was saved; nothing if that was done by a version with another format.
+    pub fn restore(algorithm: Algorithm, saved: &[u8]) -> Option<Self> {
+        let state = saved.strip_prefix(&[STATE_FORMAT])?;
+        match algorithm {
+            Algorithm::Sha256 => {
+                let state = state.try_into().ok()?;
+                sha2::Sha256::deserialize(state).ok().map(Hasher::Sha256)
+            }
+            Algorithm::Sha512 => {
+                let state = state.try_into().ok()?;
+                sha2::Sha512::deserialize(state).ok().map(Hasher::Sha512)
+            }
         }
     }
 
@@ -190,7 +219,27 @@ mod tests {
         assert_eq!(text.parse::<Digest>(), Err(expected));
     }
 
+    #[test]
+    fn a_state_of_another_kind_is_not_restored() {
+        let saved = Hasher::new(Algorithm::Sha256).save();
+        assert!(Hasher::restore(Algorithm::Sha512, &saved).is_none());
+        assert!(Hasher::restore(Algorithm::Sha256, &saved[..saved.len() - 1]).is_none());
+        assert!(Hasher::restore(Algorithm::Sha256, b"").is_none());
+        assert!(Hasher::restore(Algorithm::Sha256, &[&[STATE_FORMAT + 1], &saved[1..]].concat()).is_none());
+    }
+
     proptest::proptest! {
+        #[test]
+        fn goes_on_where_it_was_saved(content: Vec<u8>, cut: proptest::sample::Index, long: bool) {
+            let algorithm = if long { Algorithm::Sha512 } else { Algorithm::Sha256 };
+            let (before, after) = content.split_at(cut.index(content.len() + 1));
+            let mut first = Hasher::new(algorithm);
+            first.update(before);
+            let mut second = Hasher::restore(algorithm, &first.save()).unwrap();
+            second.update(after);
+            proptest::prop_assert_eq!(second.finish(), Digest::of(algorithm, &content));
+        }
+
         #[test]
         fn parses_what_it_prints(content: Vec<u8>, long: bool) {
             let algorithm = if long { Algorithm::Sha512 } else { Algorithm::Sha256 };

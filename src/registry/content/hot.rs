@@ -1,14 +1,14 @@
 //! Manifests that are pulled again and again, in memory.
 //!
 //! # Guarantees
-//! - *Never stale*: once a change has been reported as done, no reader gets what was there before it. Whoever changes a
+//! - *Never stale* as long as nobody else changes the store: once a change has been reported as done, no reader gets what was there before it. Whoever changes a
 //!   repository holds a [`Change`] meanwhile, and what was read while one ended is not kept.
 //! - *Bounded*: by the bytes of the manifests and of what names them.
 //!
-//! # Assumptions
-//! - Nobody else changes the store, as [`Content`](super::Content) says.
+//! - *In a store that others change too*: no older than the age that is given.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use moka::sync::Cache;
 
@@ -31,14 +31,16 @@ pub(super) struct Hot {
 }
 
 impl Hot {
-    /// Holds about `capacity` bytes; with 0 nothing.
-    pub(super) fn new(capacity: u64) -> Self {
+    /// Holds about `capacity` bytes, each for at most `age` if one is given; with 0 nothing.
+    pub(super) fn new(capacity: u64, age: Option<Duration>) -> Self {
         let weight = |(repository, _): &Name, manifest: &Arc<StoredManifest>| {
             let weight = OVERHEAD + repository.as_str().len() + manifest.bytes.len();
             u32::try_from(weight).unwrap_or(u32::MAX)
         };
+        let capacity = if age == Some(Duration::ZERO) { 0 } else { capacity };
+        let manifests = Cache::builder().max_capacity(capacity).weigher(weight);
         Self {
-            manifests: Cache::builder().max_capacity(capacity).weigher(weight).build(),
+            manifests: age.into_iter().fold(manifests, |manifests, age| manifests.time_to_live(age)).build(),
             changes: Arc::new(std::array::from_fn(|_| Mutex::default())),
         }
     }
@@ -120,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn gives_what_it_holds_until_that_changes() {
-        let hot = Hot::new(1_000_000);
+        let hot = Hot::new(1_000_000, None);
         assert_eq!(get(&hot, "old").await, manifest("old"));
         assert_eq!(get(&hot, "new").await, manifest("old"));
         drop(change(&hot, "v2"));
@@ -131,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn keeps_nothing_that_was_read_while_a_change_ended() {
-        let hot = Hot::new(1_000_000);
+        let hot = Hot::new(1_000_000, None);
         let under_way = change(&hot, "v1");
         let load = async {
             drop(under_way);
@@ -143,7 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn holds_no_more_than_it_may() {
-        let hot = Hot::new(10_000);
+        let hot = Hot::new(10_000, None);
         for number in 0..100 {
             let reference = format!("v{number}").parse().unwrap();
             hot.get(&"app".parse().unwrap(), &reference, async { Ok(manifest(&"x".repeat(1000))) }).await.unwrap();

@@ -39,7 +39,6 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
-use moka::sync::Cache;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::RwLock;
@@ -55,16 +54,13 @@ pub use self::referrers::{ReferrerDescriptor, ReferrersPage};
 pub use self::sessions::UploadId;
 use self::sessions::{Ended, Turns};
 pub use self::sweep::UploadSweep;
-use crate::oci::{Hasher, RepositoryName};
+use crate::config::CacheSettings;
+use crate::oci::RepositoryName;
 use crate::registry::names::Names;
 pub use crate::registry::storage::{BodyStream, ByteRange};
 use crate::registry::storage::{Condition, DeleteCondition, Entry, Key, ObjectStore, Prefix, Put, StorageError};
 use crate::telemetry::carried;
 
-/// Uploads whose hash is kept between requests. One that is forgotten is read again when it is finished.
-const MAX_HASHERS: u64 = 8192;
-/// Bytes of manifests that are kept in memory, if nothing else is said.
-const MANIFEST_CACHE: u64 = 16 * 1024 * 1024;
 /// Ended uploads that are told from those that have received nothing yet.
 const MAX_ENDED: u64 = 64 * 1024;
 const UPLOAD_IDLE: Duration = Duration::from_secs(60 * 60);
@@ -81,8 +77,6 @@ const PAGE: usize = 1000;
 #[derive(Clone)]
 pub struct Content {
     store: Arc<dyn ObjectStore>,
-    /// The hash of what an upload holds, and the length for which it is right.
-    hashers: Cache<UploadId, (Hasher, u64)>,
     ended: Ended,
     hot: Hot,
     turns: Turns,
@@ -96,15 +90,14 @@ pub struct Content {
 
 impl Content {
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self::with_cache(store, MANIFEST_CACHE)
+        Self::with_cache(store, &CacheSettings::default())
     }
 
-    /// With so many bytes of manifests in memory.
-    pub fn with_cache(store: Arc<dyn ObjectStore>, manifest_bytes: u64) -> Self {
+    pub fn with_cache(store: Arc<dyn ObjectStore>, cache: &CacheSettings) -> Self {
+        let age = store.is_shared().then(|| Duration::from_secs(cache.shared_seconds));
         Self {
-            hot: Hot::new(manifest_bytes),
+            hot: Hot::new(cache.manifest_bytes, age),
             store,
-            hashers: Cache::builder().max_capacity(MAX_HASHERS).time_to_idle(UPLOAD_IDLE).build(),
             ended: Ended::new(MAX_ENDED),
             turns: Turns::default(),
             repository_locks: Arc::new(std::array::from_fn(|_| RwLock::default())),

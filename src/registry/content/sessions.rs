@@ -162,7 +162,6 @@ impl Content {
 
     async fn end_session(&self, id: &UploadId) -> Result<(), ContentError> {
         self.ended.note(id);
-        self.hashers.invalidate(id);
         self.discard_stage(&id.stage()).await
     }
 }

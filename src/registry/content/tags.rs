@@ -70,9 +70,11 @@ impl Content {
         self.tagged.change(repository.as_str(), &tagged(digest, tag), true);
     }
 
-    /// Reads the repository's tags, unless it is known what they point to. Pushes go on meanwhile.
+    /// Reads the repository's tags, unless it is known what they point to, or others change them too. Pushes go on
+    /// meanwhile.
     pub(super) async fn learn_tagged(&self, repository: &RepositoryName) -> Result<(), ContentError> {
-        if let Some(mut reading) = self.tagged.begin(repository.as_str())
+        if !self.store.is_shared()
+            && let Some(mut reading) = self.tagged.begin(repository.as_str())
             && self.read_tagged(repository, &mut reading).await?
         {
             reading.finish();

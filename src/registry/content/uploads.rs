@@ -10,13 +10,14 @@
 //!   `upload_status` tells how much that is.
 //! - From the last look at the hash to the publication nobody else can write: the staged upload's writer is held.
 
+use bytes::Bytes;
 use futures::FutureExt;
 
 use super::blobs::check_digest;
 use super::body::{Body, hash_stream};
 use super::{BodyStream, Content, ContentError, UploadId, found, keys};
 use crate::oci::{Algorithm, Digest, Hasher, RepositoryName};
-use crate::registry::storage::{StageId, StageWriter, StorageError};
+use crate::registry::storage::{StageId, StageState, StageWriter, StorageError};
 
 /// A staged upload that is being written to, with what is known of its hash.
 struct Filled {
@@ -28,7 +29,7 @@ impl Content {
     /// How many bytes have arrived: where the next request has to go on.
     pub async fn upload_status(&self, id: &UploadId) -> Result<u64, ContentError> {
         self.check_open(id)?;
-        Ok(self.staged_len(id).await?.unwrap_or(0))
+        Ok(self.staged(id).await?.map_or(0, |staged| staged.length))
     }
 
     /// Appends a body, at `at` if that is given, and returns the new length.
@@ -41,11 +42,11 @@ impl Content {
             async move {
                 let _turn = content.take_turn(&id)?;
                 content.check_open(&id)?;
-                let offset = content.staged_len(&id).await?;
-                check_offset(at, offset)?;
-                let filled = content.fill(&id, offset, &mut Body::new(stream), Algorithm::Sha256).await;
+                let staged = content.staged(&id).await?;
+                check_offset(at, &staged)?;
+                let filled = content.fill(&id, staged, &mut Body::new(stream), Algorithm::Sha256).await;
                 let length = match filled {
-                    Ok(filled) => content.set_aside(&id, filled).await,
+                    Ok(filled) => set_aside(filled).await,
                     Err(error) => Err(error),
                 };
                 if matches!(length, Err(ContentError::Storage(StorageError::OutOfSpace))) {
@@ -83,9 +84,9 @@ impl Content {
                     let is_held = content.holds_blob(&repository, &digest).await?;
                     return if is_held { Ok(()) } else { Err(ContentError::UploadUnknown) };
                 }
-                let offset = content.staged_len(&id).await?;
-                check_offset(at, offset)?;
-                let completed = content.complete(&repository, &id, offset, Body::new(stream), &digest).await;
+                let staged = content.staged(&id).await?;
+                check_offset(at, &staged)?;
+                let completed = content.complete(&repository, &id, staged, Body::new(stream), &digest).await;
                 match &completed {
                     // Without room the content can't be completed, and what is there of it takes room from others.
                     Ok(())
@@ -102,29 +103,29 @@ impl Content {
     }
 
     /// Nothing if the session has no staged upload yet.
-    async fn staged_len(&self, id: &UploadId) -> Result<Option<u64>, ContentError> {
-        found(self.store.stage_len(&id.stage()).await)
+    async fn staged(&self, id: &UploadId) -> Result<Option<StageState>, ContentError> {
+        found(self.store.stage_state(&id.stage()).await)
     }
 
     async fn complete(
         &self,
         repository: &RepositoryName,
         id: &UploadId,
-        offset: Option<u64>,
+        staged: Option<StageState>,
         mut body: Body,
         digest: &Digest,
     ) -> Result<(), ContentError> {
-        if offset.is_none()
+        if staged.is_none()
             && let Some(small) = body.small().await
         {
             // The session may have ended in a process that died before it could answer.
             let is_repeated = small.is_empty() && self.holds_blob(repository, digest).await?;
             return if is_repeated { Ok(()) } else { self.store_small(repository, digest, small).await };
         }
-        let Filled { mut writer, hasher } = self.fill(id, offset, &mut body, digest.algorithm()).await?;
+        let Filled { mut writer, hasher } = self.fill(id, staged, &mut body, digest.algorithm()).await?;
         if hasher.as_ref().map(Hasher::algorithm) != Some(digest.algorithm()) {
             // It has to be read again, and not all of it may be there before the writer is done.
-            let length = writer.finish().await.map_err(stage_error)?;
+            let length = writer.finish(Bytes::new()).await.map_err(stage_error)?;
             writer = self.store.stage_append(&id.stage(), length).await.map_err(stage_error)?;
         }
         let actual = self.digest_of_stage(&id.stage(), digest.algorithm(), hasher).await?;
@@ -142,21 +143,21 @@ impl Content {
     async fn fill(
         &self,
         id: &UploadId,
-        offset: Option<u64>,
+        staged: Option<StageState>,
         body: &mut Body,
         algorithm: Algorithm,
     ) -> Result<Filled, ContentError> {
-        let writer = self.open_writer(id, offset).await?;
-        let known = self.hashers.remove(id).filter(|(_, length)| Some(*length) == offset).map(|(hasher, _)| hasher);
-        let hasher = match offset {
-            None | Some(0) => Some(Hasher::new(algorithm)),
-            Some(_) => known,
+        let writer = self.open_writer(id, staged.as_ref().map(|staged| staged.length)).await?;
+        let hasher = match staged {
+            None | Some(StageState { length: 0, .. }) => Some(Hasher::new(algorithm)),
+            // Nothing comes of it if it is another algorithm's: then the content is read again.
+            Some(StageState { memo, .. }) => memo.and_then(|memo| Hasher::restore(algorithm, &memo)),
         };
         let mut filled = Filled { writer, hasher };
         match body.pour(&mut *filled.writer, &mut filled.hasher).await {
             Ok(()) => Ok(filled),
             Err(error @ ContentError::Body(_)) => {
-                self.set_aside(id, filled).await?;
+                set_aside(filled).await?;
                 Err(error)
             }
             Err(error) => Err(error),
@@ -173,20 +174,11 @@ impl Content {
         }
         match self.store.stage_append(&id.stage(), offset.unwrap_or(0)).await {
             Err(StorageError::PreconditionFailed(_)) => {
-                let expected = self.staged_len(id).await?.ok_or(ContentError::UploadUnknown)?;
-                Err(ContentError::OffsetMismatch { expected })
+                let staged = self.staged(id).await?.ok_or(ContentError::UploadUnknown)?;
+                Err(ContentError::OffsetMismatch { expected: staged.length })
             }
             other => other.map_err(stage_error),
         }
-    }
-
-    /// Ends a request's writing, and keeps the hash for the next request.
-    async fn set_aside(&self, id: &UploadId, Filled { writer, hasher }: Filled) -> Result<u64, ContentError> {
-        let length = writer.finish().await.map_err(stage_error)?;
-        if let Some(hasher) = hasher {
-            self.hashers.insert(*id, (hasher, length));
-        }
-        Ok(length)
     }
 
     /// The digest of all that is staged: from `hasher` if that knows it, else by reading it again.
@@ -211,8 +203,14 @@ impl Content {
     }
 }
 
-fn check_offset(at: Option<u64>, offset: Option<u64>) -> Result<(), ContentError> {
-    let expected = offset.unwrap_or(0);
+/// Ends a request's writing, and keeps the hash for the next request.
+async fn set_aside(Filled { writer, hasher }: Filled) -> Result<u64, ContentError> {
+    let memo = hasher.map(|hasher| hasher.save()).unwrap_or_default();
+    writer.finish(memo.into()).await.map_err(stage_error)
+}
+
+fn check_offset(at: Option<u64>, staged: &Option<StageState>) -> Result<(), ContentError> {
+    let expected = staged.as_ref().map_or(0, |staged| staged.length);
     match at {
         Some(at) if at != expected => Err(ContentError::OffsetMismatch { expected }),
         _ => Ok(()),

@@ -111,7 +111,7 @@ async fn stage(store: &Arc<dyn ObjectStore>, content: &'static str) -> StageId {
     store.stage_create(&id).await.unwrap();
     let mut writer = store.stage_append(&id, 0).await.unwrap();
     writer.write(vec![Bytes::from_static(content.as_bytes())]).await.unwrap();
-    assert_eq!(writer.finish().await.unwrap(), content.len() as u64);
+    assert_eq!(writer.finish(Bytes::new()).await.unwrap(), content.len() as u64);
     id
 }
 
@@ -375,7 +375,7 @@ conformance! {
 
     async fn publishes_what_was_appended_over_several_writers(store) {
         let id = stage(&store, "one ").await;
-        assert_eq!(store.stage_len(&id).await.unwrap(), 4);
+        assert_eq!(store.stage_state(&id).await.unwrap().length, 4);
         let mut writer = store.stage_append(&id, 4).await.unwrap();
         let pieces = ["two ", "", "three"].map(|piece| Bytes::from_static(piece.as_bytes()));
         writer.write(pieces.to_vec()).await.unwrap();
@@ -383,7 +383,24 @@ conformance! {
         assert_eq!(texts(&store, "", false).await, [""; 0]);
         writer.publish(&key("a/b")).await.unwrap();
         assert_eq!(read(&store, "a/b").await, b"one two three");
-        assert_error!(store.stage_len(&id).await, StorageError::NotFound(_));
+        assert_error!(store.stage_state(&id).await, StorageError::NotFound(_));
+    }
+
+    async fn a_memo_is_told_with_its_length_only(store) {
+        let id = StageId::random();
+        store.stage_create(&id).await.unwrap();
+        assert_eq!(store.stage_state(&id).await.unwrap(), StageState::default());
+        let mut writer = store.stage_append(&id, 0).await.unwrap();
+        writer.write(vec![Bytes::from_static(b"abc")]).await.unwrap();
+        writer.finish(Bytes::from_static(b"memo")).await.unwrap();
+        let known = StageState { length: 3, memo: Some(Bytes::from_static(b"memo")) };
+        assert_eq!(store.stage_state(&id).await.unwrap(), known);
+        let mut writer = store.stage_append(&id, 3).await.unwrap();
+        writer.write(vec![large()]).await.unwrap();
+        drop(writer);
+        let state = store.stage_state(&id).await.unwrap();
+        assert!(state.length == 3 || state.memo.is_none(), "{state:?}");
+        store.stage_abort(&id).await.unwrap();
     }
 
     async fn publishing_an_existing_key_keeps_it(store) {
@@ -391,7 +408,7 @@ conformance! {
         let id = stage(&store, "x").await;
         store.stage_append(&id, 1).await.unwrap().publish(&key("a")).await.unwrap();
         assert_eq!(store.head(&key("a")).await.unwrap().version, version);
-        assert_error!(store.stage_len(&id).await, StorageError::NotFound(_));
+        assert_error!(store.stage_state(&id).await, StorageError::NotFound(_));
     }
 
     async fn publishing_below_an_object_is_refused(store) {
@@ -416,8 +433,8 @@ conformance! {
         assert_error!(store.stage_append(&id, 0).await, StorageError::Busy(_));
         assert_error!(store.stage_abort(&id).await, StorageError::Busy(_));
         drop(writer);
-        store.stage_append(&id, 0).await.unwrap().finish().await.unwrap();
-        store.stage_append(&id, 0).await.unwrap().finish().await.unwrap();
+        store.stage_append(&id, 0).await.unwrap().finish(Bytes::new()).await.unwrap();
+        store.stage_append(&id, 0).await.unwrap().finish(Bytes::new()).await.unwrap();
         store.stage_abort(&id).await.unwrap();
     }
 
@@ -435,7 +452,7 @@ conformance! {
         let mut writer = store.stage_append(&id, 3).await.unwrap();
         writer.write(vec![Bytes::from_static(b"def")]).await.unwrap();
         drop(writer);
-        let length = store.stage_len(&id).await.unwrap();
+        let length = store.stage_state(&id).await.unwrap().length;
         let content = read_all(store.stage_read(&id).await.unwrap()).await;
         assert!(length >= 3 && content.len() as u64 == length && b"abcdef".starts_with(&content));
         store.stage_append(&id, length).await.unwrap();
@@ -446,7 +463,7 @@ conformance! {
         let id = stage(&store, "").await;
         let mut writer = store.stage_append(&id, 0).await.unwrap();
         writer.write(vec![large()]).await.unwrap();
-        let length = writer.finish().await.unwrap();
+        let length = writer.finish(Bytes::new()).await.unwrap();
         let writer = store.stage_append(&id, length).await.unwrap();
         assert!(read_all(store.stage_read(&id).await.unwrap()).await == large());
         writer.publish(&key("a")).await.unwrap();
@@ -457,7 +474,7 @@ conformance! {
         let id = stage(&store, "abc").await;
         store.stage_abort(&id).await.unwrap();
         assert_error!(store.stage_abort(&id).await, StorageError::NotFound(_));
-        assert_error!(store.stage_len(&id).await, StorageError::NotFound(_));
+        assert_error!(store.stage_state(&id).await, StorageError::NotFound(_));
         assert_error!(store.stage_read(&id).await, StorageError::NotFound(_));
         assert_error!(store.stage_append(&id, 0).await, StorageError::NotFound(_));
     }
@@ -465,7 +482,7 @@ conformance! {
     async fn a_staged_upload_is_created_once(store) {
         let id = stage(&store, "abc").await;
         assert_error!(store.stage_create(&id).await, StorageError::PreconditionFailed(_));
-        assert_eq!(store.stage_len(&id).await.unwrap(), 3);
+        assert_eq!(store.stage_state(&id).await.unwrap().length, 3);
         store.stage_abort(&id).await.unwrap();
     }
 

@@ -11,7 +11,7 @@ use futures::StreamExt;
 
 use super::{
     BodyStream, ByteRange, Condition, DeleteCondition, Entry, Key, Object, ObjectMeta, ObjectStore, Page, Prefix, Put,
-    Stage, StageId, StageWriter, StorageError, Version,
+    Stage, StageId, StageState, StageWriter, StorageError, Version,
 };
 
 /// A store that lives as long as its clones.
@@ -39,6 +39,8 @@ struct Staged {
     content: Vec<u8>,
     modified: SystemTime,
     busy: bool,
+    /// With the length that it is about.
+    memo: Option<(u64, Bytes)>,
 }
 
 impl MemoryStore {
@@ -179,7 +181,7 @@ impl ObjectStore for MemoryStore {
     }
 
     async fn stage_create(&self, id: &StageId) -> Result<(), StorageError> {
-        let staged = Staged { content: Vec::new(), modified: SystemTime::now(), busy: false };
+        let staged = Staged { content: Vec::new(), modified: SystemTime::now(), busy: false, memo: None };
         let mut state = self.state();
         if state.stages.contains_key(id) {
             return Err(StorageError::PreconditionFailed(id.to_string()));
@@ -188,8 +190,12 @@ impl ObjectStore for MemoryStore {
         Ok(())
     }
 
-    async fn stage_len(&self, id: &StageId) -> Result<u64, StorageError> {
-        self.state().stage(id).map(|staged| staged.content.len() as u64)
+    async fn stage_state(&self, id: &StageId) -> Result<StageState, StorageError> {
+        let mut state = self.state();
+        let staged = state.stage(id)?;
+        let length = staged.content.len() as u64;
+        let memo = staged.memo.clone().filter(|(about, _)| *about == length).map(|(_, memo)| memo);
+        Ok(StageState { length, memo })
     }
 
     async fn stage_append(&self, id: &StageId, at: u64) -> Result<Box<dyn StageWriter>, StorageError> {
@@ -245,8 +251,12 @@ impl StageWriter for MemoryStageWriter {
         Ok(())
     }
 
-    async fn finish(self: Box<Self>) -> Result<u64, StorageError> {
-        self.store.stage_len(&self.id).await
+    async fn finish(self: Box<Self>, memo: Bytes) -> Result<u64, StorageError> {
+        let mut state = self.store.state();
+        let staged = state.stage(&self.id)?;
+        let length = staged.content.len() as u64;
+        staged.memo = Some((length, memo));
+        Ok(length)
     }
 
     async fn publish(self: Box<Self>, key: &Key) -> Result<(), StorageError> {

@@ -12,7 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use super::{
     BodyStream, ByteRange, Condition, DeleteCondition, Key, Object, ObjectMeta, ObjectStore, Page, Prefix, Put, Stage,
-    StageId, StageWriter, StorageError, Version,
+    StageId, StageState, StageWriter, StorageError, Version,
 };
 use crate::telemetry::{Metrics, traced};
 
@@ -42,7 +42,7 @@ enum Operation {
     Delete,
     List,
     StageCreate,
-    StageLen,
+    StageState,
     StageAppend,
     StageWrite,
     StageFinish,
@@ -62,7 +62,7 @@ impl Operation {
         "delete",
         "list",
         "stage_create",
-        "stage_len",
+        "stage_state",
         "stage_append",
         "stage_write",
         "stage_finish",
@@ -154,6 +154,10 @@ impl MeteredStore {
 
 #[async_trait]
 impl ObjectStore for MeteredStore {
+    fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
     async fn head(&self, key: &Key) -> Result<ObjectMeta, StorageError> {
         self.metrics.count(Operation::Head, self.store.head(key)).await
     }
@@ -188,8 +192,8 @@ impl ObjectStore for MeteredStore {
         self.metrics.count(Operation::StageCreate, self.store.stage_create(id)).await
     }
 
-    async fn stage_len(&self, id: &StageId) -> Result<u64, StorageError> {
-        self.metrics.count(Operation::StageLen, self.store.stage_len(id)).await
+    async fn stage_state(&self, id: &StageId) -> Result<StageState, StorageError> {
+        self.metrics.count(Operation::StageState, self.store.stage_state(id)).await
     }
 
     async fn stage_append(&self, id: &StageId, at: u64) -> Result<Box<dyn StageWriter>, StorageError> {
@@ -221,8 +225,8 @@ impl StageWriter for MeteredWriter {
         self.metrics.count(Operation::StageWrite, self.writer.write(pieces)).await
     }
 
-    async fn finish(self: Box<Self>) -> Result<u64, StorageError> {
-        self.metrics.count(Operation::StageFinish, self.writer.finish()).await
+    async fn finish(self: Box<Self>, memo: Bytes) -> Result<u64, StorageError> {
+        self.metrics.count(Operation::StageFinish, self.writer.finish(memo)).await
     }
 
     async fn publish(self: Box<Self>, key: &Key) -> Result<(), StorageError> {

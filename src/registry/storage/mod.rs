@@ -21,5 +21,5 @@ pub use key::{Key, KeyError, Prefix};
 pub use metered::MeteredStore;
 pub use object_store::{
     BodyStream, ByteRange, Condition, DeleteCondition, Entry, Object, ObjectMeta, ObjectStore, Page, Put, Quarantine,
-    Stage, StageId, StageWriter, Version,
+    Stage, StageId, StageState, StageWriter, Version,
 };

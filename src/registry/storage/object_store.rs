@@ -31,14 +31,13 @@ pub type BodyStream = BoxStream<'static, io::Result<Bytes>>;
 /// - No key lies below another: `a` and `a/b` can't both be objects ([`StorageError::KeyConflict`]; a store such as
 ///   S3 that could hold both need not check).
 /// - Small content goes through [`put`](ObjectStore::put), large content through a staged upload.
-///
-/// # How a store such as S3 implements a staged upload
-/// `stage_create` starts a multipart upload under a key of its own and writes a state object; `stage_append` adds
-/// parts, and keeps what is too small for a part as an object of its own until more arrives; `finish` replaces the
-/// state object by compare-and-swap, which is also what makes a second writer [`Busy`](StorageError::Busy);
-/// `publish` completes the upload, copies it under its final key inside the store, and removes what is left.
 #[async_trait]
 pub trait ObjectStore: Send + Sync + 'static {
+    /// Whether other processes may change the store at the same time.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Size and version of an object.
     async fn head(&self, key: &Key) -> Result<ObjectMeta, StorageError>;
 
@@ -73,8 +72,8 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// may undo this as long as nothing in it is durable.
     async fn stage_create(&self, id: &StageId) -> Result<(), StorageError>;
 
-    /// How many bytes a staged upload holds durably. Bytes that an unfinished writer wrote may be among them.
-    async fn stage_len(&self, id: &StageId) -> Result<u64, StorageError>;
+    /// What a staged upload holds durably. Bytes that an unfinished writer wrote may be among them.
+    async fn stage_state(&self, id: &StageId) -> Result<StageState, StorageError>;
 
     /// Opens a staged upload for writing at its end, which must be `at`, else [`StorageError::PreconditionFailed`].
     /// There is one writer at a time, else [`StorageError::Busy`].
@@ -100,15 +99,16 @@ pub trait Quarantine: Send + Sync + 'static {
 /// The only writer of a staged upload, as long as it lives.
 ///
 /// Dropped without [`finish`](StageWriter::finish), it leaves some of what it wrote: a prefix of it, as long as
-/// [`ObjectStore::stage_len`] says.
+/// [`ObjectStore::stage_state`] says.
 #[async_trait]
 pub trait StageWriter: Send {
     /// Appends `pieces`, in their order. What was written is there to be read once [`finish`](StageWriter::finish) has
     /// returned; some of it may be earlier.
     async fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), StorageError>;
 
-    /// Makes what was written durable, and returns the new length.
-    async fn finish(self: Box<Self>) -> Result<u64, StorageError>;
+    /// Makes what was written durable, and returns the new length. [`ObjectStore::stage_state`] gives `memo`, a few
+    /// hundred bytes of the caller's, together with this length.
+    async fn finish(self: Box<Self>, memo: Bytes) -> Result<u64, StorageError>;
 
     /// Turns the staged upload into an object, in one step. If `key` exists already, that object stays and this is a
     /// success: meant for keys that name their content.
@@ -244,6 +244,15 @@ impl FromStr for StageId {
         let id = Uuid::try_parse(text).ok().map(Self);
         id.filter(|id| id.to_string() == text).ok_or("a staged upload is named by a lower-case UUID with hyphens")
     }
+}
+
+/// What is known of a staged upload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StageState {
+    /// In bytes.
+    pub length: u64,
+    /// What the writer that ended at this length was given to keep. A store that one process owns may forget it.
+    pub memo: Option<Bytes>,
 }
 
 /// A staged upload in a listing.

@@ -210,7 +210,7 @@ mod tests {
     #[case::not_yaml(&[("a.yaml", "a: [")], "a.yaml is not valid YAML")]
     #[case::unknown_kind(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1\nkind: Regsitry\n")], "Regsitry: is no kind")]
     #[case::rule(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1\nkind: Registry\nmetadata: {name: r}\nspec: {storage: {}}\n")], "exactly one of")]
-    #[case::rule_about_the_whole(&[("a.yaml", &format!("apiVersion: landfast.dev/v1alpha1\nkind: Project\nmetadata: {{name: {}}}\nspec: {{registryRef: {{name: r}}}}\n", "p".repeat(201)))], "set spec.path")]
+    #[case::rule_about_the_whole(&[("a.yaml", &*format!("apiVersion: landfast.dev/v1alpha1\nkind: Project\nmetadata: {{name: {}}}\nspec: {{registryRef: {{name: r}}}}\n", "p".repeat(201)))], "set spec.path")]
     #[case::path_as_name(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1\nkind: Registry\nmetadata: {name: ../x}\nspec: {storage: {emptyDir: {}}}\n")], "is no name")]
     #[case::typo(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1
 kind: Registry

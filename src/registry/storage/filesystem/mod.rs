@@ -37,7 +37,7 @@ pub use self::root::OpenError;
 use self::root::Root;
 use super::{
     BodyStream, ByteRange, Condition, DeleteCondition, Key, Object, ObjectMeta, ObjectStore, Page, Prefix, Put,
-    Quarantine, Stage, StageId, StageWriter, StorageError, Version,
+    Quarantine, Stage, StageId, StageState, StageWriter, StorageError, Version,
 };
 
 /// Entries of a listing that are put together at once if they are in memory: going to another thread costs more.
@@ -145,9 +145,9 @@ impl ObjectStore for FilesystemStore {
         self.changing(move |root| stage::create(root, &id)).await
     }
 
-    async fn stage_len(&self, id: &StageId) -> Result<u64, StorageError> {
+    async fn stage_state(&self, id: &StageId) -> Result<StageState, StorageError> {
         let id = *id;
-        self.blocking(move |root| stage::durable_len(root, &id)).await
+        self.blocking(move |root| stage::durable_state(root, &id)).await
     }
 
     async fn stage_append(&self, id: &StageId, at: u64) -> Result<Box<dyn StageWriter>, StorageError> {

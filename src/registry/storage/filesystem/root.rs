@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
+use moka::sync::Cache;
 use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags, flock, openat2};
 use rustix::io::Errno;
 
@@ -23,6 +25,9 @@ const KEY_LOCKS: usize = 64;
 const MAX_DURABLE: usize = 16 * 1024;
 /// What the names of listed folders may take: some hundred thousand of them.
 const MAX_NAMES: usize = 16 << 20;
+/// Staged uploads whose memos are kept.
+const MAX_MEMOS: u64 = 8192;
+const MEMO_IDLE: Duration = Duration::from_secs(60 * 60);
 
 /// Why a store can't be opened. What it prints is meant for the person who started the process.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +72,8 @@ pub(super) struct Root {
     pub(super) writing: Mutex<HashSet<StageId>>,
     /// Staged uploads of which every byte is known to be durable.
     pub(super) synced: Mutex<HashSet<StageId>>,
+    /// Callers' memos, with the lengths that they are about. One that is forgotten costs reading the upload again.
+    pub(super) memos: Cache<StageId, (u64, Bytes)>,
 }
 
 impl Root {
@@ -126,6 +133,7 @@ impl Root {
             names: Names::new(max_names),
             writing: Mutex::default(),
             synced: Mutex::default(),
+            memos: Cache::builder().max_capacity(MAX_MEMOS).time_to_idle(MEMO_IDLE).build(),
         })
     }
 

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::super::{BodyStream, Key, Stage, StageId, StageWriter, StorageError};
+use super::super::{BodyStream, Key, Stage, StageId, StageState, StageWriter, StorageError};
 use super::append::Appender;
 use super::root::{Root, absent, lock};
 use super::{blocking, read as reader, write};
@@ -23,14 +23,15 @@ pub(super) fn create(root: &Root, id: &StageId) -> Result<(), StorageError> {
     })
 }
 
-pub(super) fn durable_len(root: &Root, id: &StageId) -> Result<u64, StorageError> {
+pub(super) fn durable_state(root: &Root, id: &StageId) -> Result<StageState, StorageError> {
     let file = File::open(root.stage(id)).map_err(absent("open a file", id))?;
     let length = len(&file)?;
     // What a writer left behind without finishing may be in the page cache only, also after a restart.
     if !root.is_read_only() && !lock(&root.synced).contains(id) {
         sync_with_name(root, id, &file)?;
     }
-    Ok(length)
+    let memo = root.memos.get(id).filter(|(about, _)| *about == length).map(|(_, memo)| memo);
+    Ok(StageState { length, memo })
 }
 
 pub(super) fn append(root: &Arc<Root>, id: StageId, at: u64) -> Result<Box<dyn StageWriter>, StorageError> {
@@ -140,13 +141,15 @@ impl StageWriter for Writer {
         written.map_err(StorageError::io("write a file"))
     }
 
-    async fn finish(mut self: Box<Self>) -> Result<u64, StorageError> {
+    async fn finish(mut self: Box<Self>, memo: Bytes) -> Result<u64, StorageError> {
         let mut open = self.take()?;
         blocking(move || {
             open.appender.flush().map_err(StorageError::io("write a file"))?;
             sync_with_name(&open.turn.root, &open.turn.id, open.appender.file())?;
-            lock(&open.turn.root.synced).insert(open.turn.id);
-            Ok(open.appender.length())
+            let (root, id, length) = (&open.turn.root, open.turn.id, open.appender.length());
+            lock(&root.synced).insert(id);
+            root.memos.insert(id, (length, memo));
+            Ok(length)
         })
         .await?
     }

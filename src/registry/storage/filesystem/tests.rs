@@ -23,11 +23,11 @@ async fn finds_everything_again_when_it_is_opened_anew() {
         store.stage_create(&id).await.unwrap();
         let mut writer = store.stage_append(&id, 0).await.unwrap();
         writer.write(vec![Bytes::from_static(b"part")]).await.unwrap();
-        writer.finish().await.unwrap();
+        writer.finish(Bytes::new()).await.unwrap();
     }
     let store = FilesystemStore::open(folder.path()).unwrap();
     assert_eq!(store.head(&key("a/b")).await.unwrap().size, 7);
-    assert_eq!(store.stage_len(&id).await.unwrap(), 4);
+    assert_eq!(store.stage_state(&id).await.unwrap().length, 4);
     let content: Vec<Bytes> = store.stage_read(&id).await.unwrap().try_collect().await.unwrap();
     assert_eq!(content.concat(), b"part");
 }
