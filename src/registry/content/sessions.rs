@@ -63,7 +63,7 @@ impl Ended {
         Self(Cache::builder().max_capacity(capacity).eviction_policy(policy).time_to_live(UPLOAD_IDLE).build())
     }
 
-    fn note(&self, id: &UploadId) {
+    pub(super) fn note(&self, id: &UploadId) {
         self.0.insert(*id, ());
     }
 

@@ -88,9 +88,10 @@ impl Content {
                 check_offset(at, &staged)?;
                 let completed = content.complete(&repository, &id, staged, Body::new(stream), &digest).await;
                 match &completed {
+                    // Nothing is staged, or no longer.
+                    Ok(()) => content.ended.note(&id),
                     // Without room the content can't be completed, and what is there of it takes room from others.
-                    Ok(())
-                    | Err(ContentError::DigestMismatch { .. } | ContentError::Storage(StorageError::OutOfSpace)) => {
+                    Err(ContentError::DigestMismatch { .. } | ContentError::Storage(StorageError::OutOfSpace)) => {
                         content.forget_session(&id).await;
                     }
                     Err(_) => {}

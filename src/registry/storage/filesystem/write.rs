@@ -213,7 +213,9 @@ fn version_of(path: &Path) -> Result<Option<Version>, StorageError> {
 /// For `map_err` where a file in a folder's place, or the other way round, means that keys collide.
 fn conflict(action: &'static str, key: &Key) -> impl FnOnce(std::io::Error) -> StorageError {
     move |error| match error.kind() {
-        ErrorKind::NotADirectory | ErrorKind::IsADirectory => StorageError::KeyConflict(key.to_string()),
+        ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => {
+            StorageError::KeyConflict(key.to_string())
+        }
         _ => StorageError::io(action)(error),
     }
 }
