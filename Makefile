@@ -45,7 +45,9 @@ run: ## Build, and serve a registry on localhost:5000 (LISTEN) with its data in 
 test: ## Run all tests that need no cluster; those of storage in S3 against a service that is built once, with Go
 	cargo test --locked
 	@e2e/tools/install versitygw
-	S3_SERVER="$$(e2e/tools/install --print-bin)/versitygw" cargo test --locked --lib -- --ignored s3
+	export S3_SERVER="$$(e2e/tools/install --print-bin)/versitygw"; \
+	cargo test --locked --lib -- --ignored s3; \
+	TEST_STORAGE=s3 cargo test --locked --test http -- --include-ignored
 
 e2e: ## Run the end-to-end tests on E2E_KUBECONFIG, or on a cluster made for them (as root; KEEP=1 leaves it up)
 	e2e/run $(E2E_ARGS)

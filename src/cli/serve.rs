@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use landfast::config::{PolicySource, ServeConfig, TraceSettings};
 use landfast::registry::auth::{HtpasswdFile, Live};
 use landfast::registry::content::{Content, UploadSweep};
-use landfast::registry::http::{self, App, CertificateFiles, Farewell, HttpMetrics};
+use landfast::registry::http::{self, App, Bounds, CertificateFiles, Farewell, HttpMetrics};
 use landfast::registry::metrics::observe;
 use landfast::registry::snapshots::{file::FileSource, kube as kube_source};
 use landfast::registry::storage::MeteredStore;
@@ -18,6 +18,7 @@ use landfast::telemetry::{Metrics, TraceExport, Traces, serve_health};
 use tokio_util::sync::CancellationToken;
 
 use super::standalone;
+use super::storage::Opened;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -68,9 +69,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let leaving = Arc::new(AtomicBool::new(false));
     let shutdown = shutdown_after(super::shutdown_on_signal()?, Arc::clone(&leaving), config.drain_delay_seconds);
     let metrics = Metrics::new();
-    let (store, backend) = super::storage::open(&config.storage).await?;
-    let store = MeteredStore::new(store, backend, &metrics);
-    let content = Content::with_cache(Arc::new(store), &config.cache);
+    let Opened { store, name, redirect } = super::storage::open(&config.storage).await?;
+    let store = MeteredStore::new(store, name, &metrics);
+    let content = Content::with_cache(Arc::new(store), &config.cache).with_redirect(redirect);
     let live = Arc::new(Live::new());
 
     let tls = match &config.tls {
@@ -99,10 +100,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     app.limits = Arc::new(config.limits.clone());
     let traces = start_traces(&config.telemetry.traces)?;
     app.traces = traces.clone();
-    let (limits, http_metrics) = (Arc::clone(&app.limits), app.metrics.clone());
+    let bounds = Bounds::of(&app);
     let drain = Duration::from_secs(config.drain_seconds);
     let service = Farewell::new(http::router(app), leaving);
-    http::serve(listener, tls, service, limits, http_metrics, shutdown.clone(), drain).await?;
+    http::serve(listener, tls, service, bounds, shutdown.clone(), drain).await?;
     // An error of the server ends the rest too.
     shutdown.cancel();
     policy.await?;

@@ -1,6 +1,6 @@
 //! Everything that the operator has to know, followed and kept in memory, and who is to be woken by which change.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use super::apply::{MANAGED_BY, Owner};
 use super::registry::build::names;
 use crate::api::v1alpha1::{Member, Project, Registry, RepositoryPolicy};
-use crate::policy::compile::{belongs_to, paths_touch};
+use crate::policy::compile::{belongs_to, claims, paths_touch};
 use crate::policy::{Inputs, ObjectKey, Problem, Snapshot, compile};
 use crate::watch::{self, Change, Unreadable};
 
@@ -213,18 +213,9 @@ impl World {
         self.registries.get(&ObjectRef::new(&reference.name).within(&namespace))
     }
 
-    /// The Projects that name a Registry, accepted or not, and the Members of it and of them.
-    pub fn belonging_to(&self, registry: &Registry) -> (Vec<Arc<Project>>, Vec<Arc<Member>>) {
-        let mut projects = self.projects.state();
-        projects.retain(|project| belongs_to(project, registry));
-        let names: HashSet<_> = projects.iter().map(|project| (project.namespace(), project.name_any())).collect();
-        let mut members = self.members.state();
-        members.retain(|member| match (&member.spec.registry_ref, &member.spec.project_ref) {
-            (Some(reference), _) => reference.name == registry.name_any() && member.namespace() == registry.namespace(),
-            (None, Some(reference)) => names.contains(&(member.namespace(), reference.name.clone())),
-            (None, None) => false,
-        });
-        (projects, members)
+    /// What the keys of a Registry may have signed credentials for.
+    pub fn signed_for(&self, registry: &Registry) -> (Vec<Arc<Project>>, Vec<Arc<Member>>) {
+        claims::signed_for(registry, self.projects.state(), self.members.state())
     }
 
     pub fn project(&self, namespace: &str, name: &str) -> Option<Arc<Project>> {

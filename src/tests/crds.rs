@@ -122,6 +122,16 @@ const PVC: &str = "storage: {persistentVolumeClaim: {size: 1Gi}}";
 #[case::no_replicas("main", "{replicas: 0, storage: {emptyDir: {}}}", "")]
 #[case::two_tls("main", "{storage: {emptyDir: {}}, tls: {selfSigned: {}, disabled: {}}}", "at most one")]
 #[case::node_port("main", "{storage: {emptyDir: {}}, exposure: {service: {nodePort: 30000}}}", "nodePort needs type")]
+#[case::traffic_policy(
+    "main",
+    "{storage: {emptyDir: {}}, exposure: {service: {externalTrafficPolicy: Local}}}",
+    "externalTrafficPolicy needs type"
+)]
+#[case::traffic_policy_outside(
+    "main",
+    "{storage: {emptyDir: {}}, exposure: {service: {type: LoadBalancer, externalTrafficPolicy: Local}}}",
+    ""
+)]
 #[case::proxies(
     "main",
     "{storage: {emptyDir: {}}, exposure: {trustedProxies: [10.0.0.0/8, 'fd00::/8', '::/0', '2001:db8::1:2/128', '1:2:3:4:5:6:7:8/128']}}",

@@ -45,6 +45,25 @@ impl Content {
         }
     }
 
+    /// Whether [`blob_address`](Content::blob_address) may give one.
+    pub fn has_addresses(&self) -> bool {
+        self.redirect.is_some()
+    }
+
+    /// An address at which anybody gets the blob for a time, if the store has such.
+    ///
+    /// Errors: [`BlobUnknown`](ContentError::BlobUnknown) unless the repository itself holds the blob.
+    pub async fn blob_address(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<String>, ContentError> {
+        let Some(redirect) = &self.redirect else { return Ok(None) };
+        self.stat_blob(repository, digest).await?;
+        self.holders.note(repository, digest);
+        Ok(Some(redirect.signed_url(&keys::blob(digest)).await?))
+    }
+
     pub async fn read_blob(
         &self,
         repository: &RepositoryName,

@@ -57,7 +57,9 @@ use crate::config::CacheSettings;
 use crate::oci::RepositoryName;
 use crate::registry::names::Names;
 pub use crate::registry::storage::{BodyStream, ByteRange};
-use crate::registry::storage::{Condition, DeleteCondition, Entry, Key, ObjectStore, Prefix, Put, StorageError};
+use crate::registry::storage::{
+    Condition, DeleteCondition, Entry, Key, ObjectStore, Prefix, Put, SignedUrls, StorageError,
+};
 use crate::telemetry::carried;
 
 /// Ended uploads that are told from those that have received nothing yet.
@@ -85,6 +87,7 @@ pub struct Content {
     /// The tags that may point to a manifest, in repositories where manifests have been deleted (`tags`).
     tagged: Arc<Names>,
     holders: Holders,
+    redirect: Option<Arc<dyn SignedUrls>>,
 }
 
 impl Content {
@@ -102,7 +105,13 @@ impl Content {
             repository_locks: Arc::new(std::array::from_fn(|_| RwLock::default())),
             tagged: Arc::new(Names::new(MAX_TAGGED)),
             holders: Holders::default(),
+            redirect: None,
         }
+    }
+
+    /// With addresses at which clients can get the content of blobs without passing through this process.
+    pub fn with_redirect(self, redirect: Option<Arc<dyn SignedUrls>>) -> Self {
+        Self { redirect, ..self }
     }
 
     fn repository_lock(&self, repository: &RepositoryName) -> &RwLock<()> {

@@ -33,7 +33,9 @@ pub struct Exposure {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
     validation = Rule::new("!has(self.nodePort) || self.type != 'ClusterIP'")
-        .message("nodePort needs type NodePort or LoadBalancer")
+        .message("nodePort needs type NodePort or LoadBalancer"),
+    validation = Rule::new("!has(self.externalTrafficPolicy) || self.type != 'ClusterIP'")
+        .message("externalTrafficPolicy needs type NodePort or LoadBalancer: without one of them nothing comes from outside")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceExposure {
@@ -48,6 +50,9 @@ pub struct ServiceExposure {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub node_port: Option<i32>,
+    /// Which nodes take connections from outside of the cluster, and whether the client's address stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_traffic_policy: Option<ExternalTrafficPolicy>,
     /// Annotations of the Service, for example those that a cloud's load balancer reads.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -63,6 +68,18 @@ pub enum ServiceType {
     NodePort,
     /// Also through the cloud's load balancer.
     LoadBalancer,
+}
+
+/// Which nodes take connections from outside of the cluster, with type `NodePort` or `LoadBalancer`. With `Cluster`,
+/// Kubernetes' default, all do, and the registry sees the address of a node in place of the client's: limits, failed
+/// logins and audit records then count against the node. With `Local` it sees the client's, and only nodes on which
+/// a pod of the registry runs take connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ExternalTrafficPolicy {
+    /// All of them.
+    Cluster,
+    /// Those on which a pod of the registry runs.
+    Local,
 }
 
 /// Where the serving certificate comes from. Nothing set means `selfSigned`.

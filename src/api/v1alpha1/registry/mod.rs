@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::authentication::{Authentication, FailureLimits, HtpasswdSecret};
 pub use self::autoscaling::Autoscaling;
-pub use self::exposure::{Exposure, SecretTls, ServiceExposure, ServiceType, Tls};
+pub use self::exposure::{Exposure, ExternalTrafficPolicy, SecretTls, ServiceExposure, ServiceType, Tls};
 pub use self::pod::PodSettings;
 pub use self::s3::{
     CertificateEntry, S3CertificateAuthority, S3CredentialsKeys, S3CredentialsSecret, S3Redirect, S3Storage,

@@ -69,6 +69,7 @@ fn everything_set() {
       type: NodePort
       port: 8443
       nodePort: 30443
+      externalTrafficPolicy: Local
       annotations: {example.com/balancer: internal}
     trustedProxies: [10.0.0.0/8, "fd00::/8"]
   tls: {selfSigned: {}}
@@ -172,6 +173,14 @@ fn another_number_of_pods(
     let config = &objects.config_map.data.as_ref().unwrap()[CONFIG_FILE];
     assert_eq!(config.contains("requireConditionalWrites: true"), has_budget, "{config}");
     assert_eq!(spec(&objects).template, spec(&bucket("replicas: 3")).template);
+}
+
+/// An older object may say it without the rule that refuses it.
+#[test]
+fn what_is_for_the_outside_is_left_out_inside() {
+    let registry = with("exposure: {service: {nodePort: 30443, externalTrafficPolicy: Local}}");
+    let spec = objects(&Inputs { registry: &registry, image: "landfast:1.2.3" }).service.spec.unwrap();
+    assert_eq!((spec.external_traffic_policy, spec.ports.unwrap()[0].node_port), (None, None));
 }
 
 #[rstest]

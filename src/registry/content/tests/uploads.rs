@@ -147,7 +147,7 @@ over_each_store! {
             async move { content.append_upload(&id, None, receiver.boxed()).await }
         });
         sender.unbounded_send(Ok(Bytes::from_static(b"first"))).unwrap();
-        while content.upload_status(&id).await.unwrap() < 5 {
+        while !sender.is_empty() {
             tokio::task::yield_now().await;
         }
         assert_error!(content.append_upload(&id, None, body(b"x")).await, ContentError::UploadBusy);
@@ -168,7 +168,7 @@ over_each_store! {
             async move { content.append_upload(&id, None, receiver.boxed()).await }
         });
         sender.unbounded_send(Ok(Bytes::from_static(b"first "))).unwrap();
-        while content.upload_status(&id).await.unwrap() < 6 {
+        while !sender.is_empty() {
             tokio::task::yield_now().await;
         }
         caller.abort();
@@ -203,7 +203,7 @@ over_each_store! {
         let append = content.append_upload(&id, None, receiver.boxed());
         let check = async {
             sender.unbounded_send(Ok(Bytes::from_static(b"x"))).unwrap();
-            while content.upload_status(&id).await.unwrap() < 1 {
+            while !sender.is_empty() {
                 tokio::task::yield_now().await;
             }
             let later = SystemTime::now() + Duration::from_secs(10);
