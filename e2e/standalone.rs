@@ -2,6 +2,7 @@
 
 mod clients;
 mod conformance;
+mod replicas;
 mod transfers;
 
 use crate::harness::{Command, Gate, Image, Login, PROMISED, Remote, Server, local_test, within};
