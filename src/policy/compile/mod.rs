@@ -13,7 +13,8 @@ use k8s_openapi::jiff::Timestamp;
 use super::Glob;
 use super::User;
 use super::snapshot::{
-    self, FailureLimits, Grant, PolicyRule, ProjectEntry, PullGrant, RegistryFacts, RobotGrant, Scope, Snapshot,
+    self, FailureLimits, Grant, ImmutableTags, PolicyRule, ProjectEntry, PullGrant, RegistryFacts, RobotGrant, Scope,
+    Snapshot,
 };
 use crate::api::v1alpha1::{self as api, Member, Project, Registry, RepositoryPolicy};
 use crate::oci::RepositoryName;
@@ -306,10 +307,12 @@ fn pull_grant(inputs: &Inputs, project: &Project) -> PullGrant {
 }
 
 fn policy_rule(policy: &RepositoryPolicy) -> PolicyRule {
+    let immutable_tags = policy.spec.immutable_tags.as_ref();
     PolicyRule {
         name: name(&policy.metadata).to_owned(),
         repositories: policy.spec.repositories.iter().map(|pattern| Glob::new(pattern)).collect(),
         visibility: policy.spec.visibility.map(visibility),
+        immutable_tags: immutable_tags.map(|patterns| ImmutableTags::new(patterns.iter().map(String::as_str))),
     }
 }
 
@@ -569,6 +572,24 @@ mod tests {
         assert!(!pulls(&inputs, "stranger"));
         inputs.namespaces = None;
         assert!(pulls(&inputs, "team"));
+    }
+
+    #[test]
+    fn a_policy_says_which_tags_stay() {
+        let mut inputs = all();
+        inputs.projects = vec![object("Project team/a", IN_MAIN)];
+        let policy = |head: &str, more: &str| object(head, &format!("{{projectRef: {{name: a}}, {more}}}"));
+        inputs.policies = vec![
+            policy("RepositoryPolicy team/all", "repositories: ['**'], immutableTags: ['v*']"),
+            policy("RepositoryPolicy team/free", "repositories: [free], immutableTags: []"),
+            policy("RepositoryPolicy team/silent", "repositories: [app], visibility: Public"),
+        ];
+        let (snapshot, problems) = compile(&inputs);
+        assert_eq!(problems.len(), 0);
+        let stays = |repository: &str, tag: &str| {
+            snapshot.immutable_tags(&repository.parse().unwrap()).contains(&tag.parse().unwrap())
+        };
+        assert!(stays("a/app", "v1") && !stays("a/app", "latest") && !stays("a/free", "v1"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::origin::{Arrival, Origin};
 use super::record::{AccessLine, Record, RecordedBody, Seen};
 use super::{App, Route, blobs, catalog, manifests, referrers, tags, tokens, uploads};
 use crate::oci::RepositoryName;
-use crate::policy::{Action, Operation};
+use crate::policy::{Action, ImmutableTags, Operation};
 use crate::registry::auth::{Attempt, AuthError, Authenticator, Caller, Credentials, Published, challenge};
 use crate::telemetry::{RequestId, RequestSpan, traced};
 
@@ -62,6 +62,11 @@ impl Permitted<'_> {
     /// Records what the caller has done.
     pub fn audit(&self, event: Event<'_>) {
         self.audit.done(self.caller.identity(), event);
+    }
+
+    /// The tags of the repository that have to stay.
+    pub fn immutable_tags(&self, repository: &RepositoryName) -> ImmutableTags {
+        self.published.snapshot.immutable_tags(repository)
     }
 
     /// Whether the caller may pull from the repository that a blob is to be mounted from. His token need not name what
@@ -162,7 +167,11 @@ async fn handle(
     let Prepared { route, published, caller, now } = prepare(permitting, route).await?;
     let Permitting { shared, parts, audit, seen, .. } = permitting;
     let (published, caller, headers) = (&published, &caller, &parts.headers);
-    run(&Permitted { shared, published, caller, headers, audit, seen, now }, route, body).await
+    let done = run(&Permitted { shared, published, caller, headers, audit, seen, now }, route, body).await;
+    if done.as_ref().is_err_and(RequestError::is_denial) {
+        seen.identity(caller.identity());
+    }
+    done
 }
 
 /// A request that has been parsed, authenticated and authorized.

@@ -100,7 +100,9 @@ over_each_store! {
             let new = image("one", &config, None, Some("v1"));
             let digest = digest_of(&new);
             content.put_manifest(&app, new.clone()).await.unwrap();
-            let (pushed, deleted) = tokio::join!(content.put_manifest(&app, new), content.delete_manifest(&app, &digest));
+            let none = none();
+            let deletion = content.delete_manifest(&app, &digest, &none);
+            let (pushed, deleted) = tokio::join!(content.put_manifest(&app, new), deletion);
             pushed.unwrap();
             deleted.unwrap();
             let tagged = !content.list_tags(&app, None, ALL).await.unwrap().0.is_empty();

@@ -36,7 +36,7 @@ mod stage;
 
 #[cfg(test)]
 #[path = "../../../tests/s3_server.rs"]
-pub(super) mod server;
+pub(crate) mod server;
 #[cfg(test)]
 mod tests;
 
