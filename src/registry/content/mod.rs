@@ -17,6 +17,7 @@
 mod blobs;
 mod body;
 mod catalogue;
+mod copy;
 mod error;
 mod fsck;
 mod holders;
@@ -44,6 +45,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::RwLock;
 
 pub use self::blobs::{Blob, BlobBody};
+pub use self::copy::{CopyOptions, CopyProblem, CopyProgress, CopySource, CopySummary};
 pub use self::error::ContentError;
 pub use self::fsck::{Finding, FsckMode, FsckObserver, FsckSummary, Problem};
 use self::holders::Holders;

@@ -123,6 +123,20 @@ impl Content {
         }
     }
 
+    /// Points a tag to a manifest that the repository holds.
+    pub(super) async fn set_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        tagged: &TagRecord,
+    ) -> Result<(), ContentError> {
+        let _no_deletion = self.repository_lock(repository).read().await;
+        let _change = self.hot.change(repository, vec![Reference::Tag(tag.clone())]);
+        let written = self.write_tag(repository, tag, tagged, false).await;
+        self.note_tagged(repository, tag, &tagged.digest);
+        written
+    }
+
     /// To be called after a tag was written, or may have been. The caller excludes deletions of manifests of the
     /// repository until then.
     pub(super) fn note_tagged(&self, repository: &RepositoryName, tag: &Tag, digest: &Digest) {
