@@ -45,7 +45,9 @@ run: ## Build, and serve a registry on localhost:5000 (LISTEN) with its data in 
 test: ## Run all tests that need no cluster; those of storage in S3 against a service that is built once, with Go
 	cargo test --locked
 	@e2e/tools/install versitygw
-	S3_SERVER="$$(e2e/tools/install --print-bin)/versitygw" cargo test --locked --lib -- --ignored s3
+	export S3_SERVER="$$(e2e/tools/install --print-bin)/versitygw"; \
+	cargo test --locked --lib -- --ignored s3; \
+	TEST_STORAGE=s3 cargo test --locked --test http -- --include-ignored
 
 e2e: ## Run the end-to-end tests on E2E_KUBECONFIG, or on a cluster made for them (as root; KEEP=1 leaves it up)
 	e2e/run $(E2E_ARGS)
@@ -55,6 +57,7 @@ lint: ## Check format, lints, generated files, scripts, and what kustomize and H
 	cargo fmt --check --manifest-path src/fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --test e2e -- -D warnings # `test = false` keeps it out of --all-targets
+	cargo check --locked --manifest-path src/fuzz/Cargo.toml # a crate of its own, which nothing else builds
 	@for script in $$(grep -rlI '^#!.*bash' .ci e2e src) $$(find e2e -name '*.sh'); do bash -n "$$script"; done
 	@e2e/tools/install kubectl helm
 	PATH="$$(e2e/tools/install --print-bin):$$PATH" cargo test --locked --test crds --test packaging -- --include-ignored

@@ -22,6 +22,7 @@ mod logins;
 mod malformed;
 mod pull_secrets;
 mod quickstart;
+mod replicas;
 mod security;
 mod standalone;
 mod standalone_full_disk;

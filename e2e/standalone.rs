@@ -45,6 +45,32 @@ fn an_image_comes_out_with_the_digests_it_went_in_with() {
     });
 }
 
+/// What stands in front of it has time to send clients elsewhere.
+#[test]
+fn a_server_that_is_about_to_end_says_so_and_serves_on() {
+    local_test(async || {
+        let mut server = Server::start().await;
+        server.stop();
+        server.settings = vec!["drainDelaySeconds=3600".to_owned()];
+        server.restart().await;
+        let before = server.remote().send("GET", "/v2/", &[]).await;
+        assert_eq!((before.status, before.header("connection")), (401, None));
+        server.ask_to_stop();
+        within(PROMISED, "it is not ready any more", async || match server.readiness().await {
+            503 => Ok(()),
+            status => Err(status.to_string()),
+        })
+        .await;
+        let meanwhile = server.remote().send("GET", "/v2/", &[]).await;
+        assert_eq!((meanwhile.status, meanwhile.header("connection")), (401, Some("close")));
+        server.kill();
+
+        server.settings = vec!["drainDelaySeconds=1".to_owned()];
+        server.restart().await;
+        server.stop();
+    });
+}
+
 #[test]
 fn the_commands_that_it_prints_work() {
     local_test(async || {

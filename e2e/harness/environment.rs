@@ -1,5 +1,6 @@
 //! What `e2e/run` tells the tests, by environment variables.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// The clone.
@@ -22,6 +23,12 @@ pub fn image() -> (String, String) {
 /// The folder where the node looks for the certificates of registries, `<host>/ca.crt`; skopeo gets the same.
 pub fn certificates() -> PathBuf {
     required("E2E_CERTS_D").into()
+}
+
+/// An address of this machine that pods reach.
+pub fn machine_address() -> IpAddr {
+    let address = required("E2E_NODE_IP");
+    address.parse().unwrap_or_else(|error| panic!("E2E_NODE_IP is {address}: {error}"))
 }
 
 /// The command that runs another one on the node, where names of Services resolve.

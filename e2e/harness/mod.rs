@@ -1,6 +1,7 @@
 //! What the tests stand on. None of it knows what the product should do: that is the tests' business.
 
 mod audit;
+mod bucket;
 mod cluster;
 mod command;
 mod dump;
@@ -18,6 +19,7 @@ mod server;
 mod wait;
 
 pub use audit::writes_since;
+pub use bucket::Bucket;
 pub use cluster::{Cluster, local_test, serial_test, test};
 pub use command::Command;
 pub use gate::Gate;

@@ -33,6 +33,8 @@ fn resource(kind: &str) -> ApiResource {
         "PersistentVolumeClaim" => ("", "v1", "persistentvolumeclaims"),
         "Event" => ("", "v1", "events"),
         "Deployment" => ("apps", "v1", "deployments"),
+        "HorizontalPodAutoscaler" => ("autoscaling", "v2", "horizontalpodautoscalers"),
+        "PodDisruptionBudget" => ("policy", "v1", "poddisruptionbudgets"),
         "CustomResourceDefinition" => ("apiextensions.k8s.io", "v1", "customresourcedefinitions"),
         other => panic!("the harness does not know the kind {other}"),
     };

@@ -30,6 +30,8 @@ pub struct Server {
     data: PathBuf,
     /// Where users and their passwords are. It may be edited.
     pub users: PathBuf,
+    /// Settings such as `limits.uploads=100`, for the next start.
+    pub settings: Vec<String>,
     folder: TempDir,
     process: Option<Child>,
 }
@@ -62,7 +64,8 @@ impl Server {
         let (data, users) = (data.unwrap_or_else(|| folder.path().join("data")), folder.path().join("htpasswd"));
         std::fs::write(&users, "# nobody yet\n").expect("the folder can be written");
         let health = free_port(Ipv4Addr::LOCALHOST);
-        let mut server = Self { listen, tls, health, manifests, data, users, folder, process: None };
+        let mut server =
+            Self { listen, tls, health, manifests, data, users, settings: Vec::new(), folder, process: None };
         server.restart().await;
         server
     }
@@ -76,6 +79,9 @@ impl Server {
         command.arg("serve").arg("--manifests").arg(&self.manifests).arg("--data").arg(&self.data);
         command.arg("--htpasswd").arg(&self.users);
         command.args(["--listen", &self.listen.to_string(), "--health-listen", &self.health.to_string()]);
+        for setting in &self.settings {
+            command.args(["--set", setting]);
+        }
         if let Some(Certificates { certificate, key, .. }) = &self.tls {
             command.arg("--tls-certificate").arg(certificate).arg("--tls-key").arg(key);
         }
@@ -102,12 +108,17 @@ impl Server {
 
     /// Ends the process as a service manager does, and waits for it.
     pub fn stop(&mut self) {
+        self.ask_to_stop();
+        let status = self.process.take().map(|mut process| process.wait().expect("it is a child"));
+        assert!(status.is_some_and(|status| status.success()), "the server ends well when asked to: {status:?}");
+    }
+
+    /// Asks the process to end, and doesn't wait for it.
+    pub fn ask_to_stop(&self) {
         let process = self.process.as_ref().expect("the server is running");
         let pid = process.id().to_string();
         let killed = std::process::Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there");
         assert!(killed.success());
-        let status = self.process.take().map(|mut process| process.wait().expect("it is a child"));
-        assert!(status.is_some_and(|status| status.success()), "the server ends well when asked to: {status:?}");
     }
 
     /// `kill -9`.

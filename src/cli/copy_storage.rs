@@ -15,14 +15,19 @@ use serde_json::json;
 
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
-/// A storage is a folder, or s3://BUCKET or s3://BUCKET/PREFIX.
-///
-/// What is there already is left alone, so a copy that was broken off goes on where it was. The source may be written to
-/// meanwhile: run it again until there is little to do, then once more with the source stopped. Nothing may be pushed to
-/// the target before that.
-///
+/// What `--help` says about all of it.
+const HELP: &str = "\
+STORAGE is a folder, or s3://BUCKET or s3://BUCKET/PREFIX.
+
+What is there already is left alone, so a copy that was broken off goes on where it was. The source may be written to
+meanwhile: run it again until there is little to do, then once more with the source stopped. Nothing may be pushed to
+the target before that.
+
+Exit status: 0 if the target has everything, 1 if something had to be left out, 2 if it could not be done.";
+
 /// Exit status: 0 if the target has everything, 1 if something had to be left out, 2 if it could not be done.
 #[derive(clap::Args)]
+#[command(after_help = HELP)]
 pub struct Arguments {
     #[command(flatten)]
     source: SourceArguments,
@@ -35,7 +40,7 @@ pub struct Arguments {
     /// Remove tags, manifests and links to blobs from the target that the source doesn't have
     #[arg(long)]
     delete: bool,
-    /// Large blobs that are copied at the same time; each takes up to 40 MiB of memory
+    /// Large blobs that are copied at the same time; to S3 each takes up to 60 MiB of memory
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel: u16,
     /// Print problems and, at the end, the summary as JSON, one object per line
@@ -124,10 +129,23 @@ pub async fn run(arguments: &Arguments) -> ExitCode {
         Ok(CopySummary { problems: 0, .. }) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("landfast copy-storage: {error:#}");
+            eprintln!("landfast copy-storage: {}", chain(&error));
             ExitCode::from(2)
         }
     }
+}
+
+/// The error with everything that it comes from. Most of them say that themselves already.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 async fn copy(arguments: &Arguments) -> anyhow::Result<CopySummary> {
@@ -212,7 +230,7 @@ async fn open_target(arguments: &Arguments) -> anyhow::Result<Arc<dyn ObjectStor
         (None, Some(file)) => configured(file)?,
         (None, None) => bail!("give --to or --to-config"),
     };
-    Ok(super::storage::open(&storage).await?.0)
+    Ok(super::storage::open(&storage).await?.store)
 }
 
 /// Bucket and prefix, if the text names them.

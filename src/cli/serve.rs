@@ -3,13 +3,14 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use landfast::config::{PolicySource, ServeConfig, TraceSettings};
 use landfast::registry::auth::{HtpasswdFile, Live};
 use landfast::registry::content::{Content, UploadSweep};
-use landfast::registry::http::{self, App, CertificateFiles, HttpMetrics};
+use landfast::registry::http::{self, App, Bounds, CertificateFiles, Farewell, HttpMetrics};
 use landfast::registry::metrics::observe;
 use landfast::registry::snapshots::{file::FileSource, kube as kube_source};
 use landfast::registry::storage::MeteredStore;
@@ -17,6 +18,7 @@ use landfast::telemetry::{Metrics, TraceExport, Traces, serve_health};
 use tokio_util::sync::CancellationToken;
 
 use super::standalone;
+use super::storage::Opened;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -64,11 +66,12 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     if arguments.print_config {
         return Ok(write!(std::io::stdout(), "{}", config.to_yaml())?);
     }
-    let shutdown = super::shutdown_on_signal()?;
+    let leaving = Arc::new(AtomicBool::new(false));
+    let shutdown = shutdown_after(super::shutdown_on_signal()?, Arc::clone(&leaving), config.drain_delay_seconds);
     let metrics = Metrics::new();
-    let (store, backend) = super::storage::open(&config.storage).await?;
-    let store = MeteredStore::new(store, backend, &metrics);
-    let content = Content::with_cache(Arc::new(store), &config.cache);
+    let Opened { store, name, redirect } = super::storage::open(&config.storage).await?;
+    let store = MeteredStore::new(store, name, &metrics);
+    let content = Content::with_cache(Arc::new(store), &config.cache).with_redirect(redirect);
     let live = Arc::new(Live::new());
 
     let tls = match &config.tls {
@@ -81,8 +84,12 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     follow_users(&config, &live, shutdown.clone()).await?;
     let policy = follow_policy(&config, &live, shutdown.clone()).await?;
 
-    let observed = Arc::clone(&live);
-    let readiness = move || observed.current().map(drop).ok_or_else(|| "the policy has not been read yet".to_owned());
+    let (observed, is_leaving) = (Arc::clone(&live), Arc::clone(&leaving));
+    let readiness = move || match (is_leaving.load(Ordering::Relaxed), observed.current()) {
+        (true, _) => Err("the process is about to end".to_owned()),
+        (false, None) => Err("the policy has not been read yet".to_owned()),
+        (false, Some(_)) => Ok(()),
+    };
     let health_shutdown = CancellationToken::new();
     tokio::spawn(serve_health(health, metrics.clone(), readiness, health_shutdown.clone()));
     let abandoned_after = Duration::from_secs(config.uploads.abandoned_after_hours * 3600);
@@ -93,15 +100,30 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     app.limits = Arc::new(config.limits.clone());
     let traces = start_traces(&config.telemetry.traces)?;
     app.traces = traces.clone();
-    let (limits, http_metrics) = (Arc::clone(&app.limits), app.metrics.clone());
+    let bounds = Bounds::of(&app);
     let drain = Duration::from_secs(config.drain_seconds);
-    http::serve(listener, tls, http::router(app), limits, http_metrics, shutdown.clone(), drain).await?;
+    let service = Farewell::new(http::router(app), leaving);
+    http::serve(listener, tls, service, bounds, shutdown.clone(), drain).await?;
     // An error of the server ends the rest too.
     shutdown.cancel();
     policy.await?;
     traces.stop().await;
     health_shutdown.cancel();
     Ok(())
+}
+
+/// A token that is cancelled when the process has been asked to stop and those in front of it have had time to hear of it.
+/// Meanwhile all goes on, but `leaving` is set.
+fn shutdown_after(asked: CancellationToken, leaving: Arc<AtomicBool>, delay_seconds: u64) -> CancellationToken {
+    let shutdown = CancellationToken::new();
+    let cancel = shutdown.clone();
+    tokio::spawn(async move {
+        asked.cancelled().await;
+        leaving.store(true, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(delay_seconds)).await;
+        cancel.cancel();
+    });
+    shutdown
 }
 
 /// Lets users in, and keeps them as the file says in the background.

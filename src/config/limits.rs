@@ -20,6 +20,14 @@ pub struct Limits {
     /// Connections at the same time.
     #[schemars(range(min = 1, max = 1_000_000), extend("x-answer" = "waits in the kernel's queue"))]
     pub connections: usize,
+    /// Part of the connections, of the uploads and of the logins that wait for their turn that one client may have, in
+    /// percent. A client is an address, of IPv6 a /64; of requests through trusted proxies, whose own connections don't
+    /// count, the address that they name.
+    #[schemars(
+        range(min = 1, max = 100),
+        extend("x-answer" = "the connection is closed; a request gets 429 `TOOMANYREQUESTS` with `Retry-After`")
+    )]
+    pub client_share: u32,
     /// Requests at the same time on one HTTP/2 connection. The response of each may hold 256 KiB of content in memory.
     #[schemars(range(min = 1, max = 1_024), extend("x-answer" = "the client is told beforehand; the request is refused"))]
     pub streams: u32,
@@ -33,12 +41,16 @@ pub struct Limits {
     #[schemars(range(min = 1, max = 3_600), extend("x-answer" = "the connection is closed"))]
     pub head_seconds: u64,
     /// How long a client may send nothing in the middle of a body, or take nothing of a response, in seconds.
-    #[schemars(range(min = 1, max = 3_600), extend("x-answer" = "408, or in a response the connection is cut"))]
+    #[schemars(range(min = 1, max = 3_600), extend("x-answer" = "408; in a response the connection is cut, over HTTP/2 the request is reset"))]
     pub idle_seconds: u64,
     /// Slowest that a client may send a body, in bytes per second of waiting for it, on average over `idleSeconds`; 0:
     /// as slow as it likes.
     #[schemars(range(max = 1_073_741_824), extend("x-answer" = "408"))]
     pub minimum_bytes_per_second: u64,
+    /// Slowest that a client may take a response, in bytes per second of waiting for it, on average over `idleSeconds`; 0:
+    /// as slow as it likes. Over HTTP/2 it holds for each response.
+    #[schemars(range(max = 1_073_741_824), extend("x-answer" = "the connection is cut, over HTTP/2 the request is reset"))]
+    pub minimum_response_bytes_per_second: u64,
     /// Size of a manifest.
     #[schemars(range(min = 1_024, max = 67_108_864), extend("x-answer" = "413 `MANIFEST_INVALID`"))]
     pub manifest_bytes: usize,
@@ -64,12 +76,14 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            client_share: 25,
             streams: 32,
             handshake_seconds: 10,
             head_bytes: 64 * 1024,
             head_seconds: 60,
             idle_seconds: 60,
             minimum_bytes_per_second: 512,
+            minimum_response_bytes_per_second: 512,
             manifest_bytes: MAX_MANIFEST_BYTES,
             manifest_depth: 32,
             manifest_memory_bytes: 128 * 1024 * 1024,
@@ -91,6 +105,11 @@ impl Limits {
 
     pub fn idle(&self) -> Duration {
         Duration::from_secs(self.idle_seconds)
+    }
+
+    /// How many of so many one client may have.
+    pub fn share_of(&self, total: usize) -> usize {
+        total.saturating_mul(self.client_share as usize).div_ceil(100).max(1)
     }
 
     /// What no range of a single key can say.

@@ -42,7 +42,12 @@ pub struct ServeConfig {
     /// Address (`IP:PORT`) that serves `/livez`, `/readyz` and `/metrics`, in plain HTTP.
     #[serde(default = "default_health_listen")]
     pub health_listen: SocketAddr,
-    /// How long open requests may go on after the process has been asked to stop, in seconds.
+    /// How long requests are still taken after the process has been asked to stop, in seconds, while `/readyz` says that it
+    /// is not ready: for so long those in front of it may go on sending clients here.
+    #[serde(default)]
+    #[schemars(range(max = 3_600))]
+    pub drain_delay_seconds: u64,
+    /// How long open requests may go on after that, in seconds.
     #[serde(default = "default_drain_seconds")]
     #[schemars(range(max = 86_400), extend("x-answer" = "the connection is cut"))]
     pub drain_seconds: u64,
@@ -194,6 +199,7 @@ impl ServeConfig {
         Self {
             listen: default_listen(),
             health_listen: default_health_listen(),
+            drain_delay_seconds: 0,
             drain_seconds: default_drain_seconds(),
             tls: None,
             storage,

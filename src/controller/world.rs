@@ -1,11 +1,12 @@
 //! Everything that the operator has to know, followed and kept in memory, and who is to be woken by which change.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret, Service, ServiceAccount};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -17,8 +18,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
 use super::apply::{MANAGED_BY, Owner};
+use super::registry::build::names;
 use crate::api::v1alpha1::{Member, Project, Registry, RepositoryPolicy};
-use crate::policy::compile::{belongs_to, paths_touch};
+use crate::policy::compile::{belongs_to, claims, paths_touch};
 use crate::policy::{Inputs, ObjectKey, Problem, Snapshot, compile};
 use crate::watch::{self, Change, Unreadable};
 
@@ -31,6 +33,8 @@ pub(super) struct World {
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// All of them, not only ours: pull secrets go into those that Projects name.
     pub all_service_accounts: Store<PartialObjectMeta<ServiceAccount>>,
+    /// Of the registries: what keeps one from starting is told by no other object.
+    pub pods: Store<Pod>,
     pub children: Children,
     /// Counts the changes that can change a compiled policy.
     version: AtomicU64,
@@ -48,6 +52,7 @@ pub(super) struct Children {
     pub claims: Store<PersistentVolumeClaim>,
     pub deployments: Store<Deployment>,
     pub disruption_budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
+    pub autoscalers: Store<PartialObjectMeta<HorizontalPodAutoscaler>>,
     pub roles: Store<PartialObjectMeta<Role>>,
     pub role_bindings: Store<PartialObjectMeta<RoleBinding>>,
     pub cluster_role_bindings: Store<PartialObjectMeta<ClusterRoleBinding>>,
@@ -101,6 +106,8 @@ impl World {
         let (claims, claim_writer) = store();
         let (deployments, deployment_writer) = store();
         let (disruption_budgets, disruption_budget_writer) = store();
+        let (autoscalers, autoscaler_writer) = store();
+        let (pods, pod_writer) = store();
         let (roles, role_writer) = store();
         let (role_bindings, role_binding_writer) = store();
         let (cluster_role_bindings, cluster_role_binding_writer) = store();
@@ -111,6 +118,7 @@ impl World {
             members,
             namespaces,
             all_service_accounts,
+            pods,
             children: Children {
                 secrets,
                 services,
@@ -118,6 +126,7 @@ impl World {
                 claims,
                 deployments,
                 disruption_budgets,
+                autoscalers,
                 roles,
                 role_bindings,
                 cluster_role_bindings,
@@ -153,6 +162,8 @@ impl World {
         follow!(claim_writer, follow, ours(), |w, q, change| w.child_changed(&q, change));
         follow!(deployment_writer, follow, ours(), |w, q, change| w.child_changed(&q, change));
         follow!(disruption_budget_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
+        follow!(autoscaler_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
+        follow!(pod_writer, follow, ours(), |w, q, change| w.pod_changed(&q, change));
         follow!(role_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
         follow!(role_binding_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
         follow!(cluster_role_binding_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
@@ -168,6 +179,7 @@ impl World {
             claims,
             deployments,
             disruption_budgets,
+            autoscalers,
             roles,
             role_bindings,
             cluster_role_bindings,
@@ -186,6 +198,8 @@ impl World {
             claims.wait_until_ready(),
             deployments.wait_until_ready(),
             disruption_budgets.wait_until_ready(),
+            autoscalers.wait_until_ready(),
+            self.pods.wait_until_ready(),
             roles.wait_until_ready(),
             role_bindings.wait_until_ready(),
             cluster_role_bindings.wait_until_ready(),
@@ -199,18 +213,9 @@ impl World {
         self.registries.get(&ObjectRef::new(&reference.name).within(&namespace))
     }
 
-    /// The Projects that name a Registry, accepted or not, and the Members of it and of them.
-    pub fn belonging_to(&self, registry: &Registry) -> (Vec<Arc<Project>>, Vec<Arc<Member>>) {
-        let mut projects = self.projects.state();
-        projects.retain(|project| belongs_to(project, registry));
-        let names: HashSet<_> = projects.iter().map(|project| (project.namespace(), project.name_any())).collect();
-        let mut members = self.members.state();
-        members.retain(|member| match (&member.spec.registry_ref, &member.spec.project_ref) {
-            (Some(reference), _) => reference.name == registry.name_any() && member.namespace() == registry.namespace(),
-            (None, Some(reference)) => names.contains(&(member.namespace(), reference.name.clone())),
-            (None, None) => false,
-        });
-        (projects, members)
+    /// What the keys of a Registry may have signed credentials for.
+    pub fn signed_for(&self, registry: &Registry) -> (Vec<Arc<Project>>, Vec<Arc<Member>>) {
+        claims::signed_for(registry, self.projects.state(), self.members.state())
     }
 
     pub fn project(&self, namespace: &str, name: &str) -> Option<Arc<Project>> {
@@ -257,6 +262,14 @@ impl World {
     pub fn is_terminating(&self, namespace: &str) -> bool {
         let known = self.namespaces.get(&ObjectRef::new(namespace));
         known.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
+    }
+
+    /// The pods of a Registry, those aside that are going.
+    pub fn pods_of(&self, registry: &Registry) -> Vec<Arc<Pod>> {
+        let key = ObjectRef::from_obj(registry);
+        let mut pods = self.pods.state();
+        pods.retain(|pod| pod.metadata.deletion_timestamp.is_none() && registry_of_pod(pod).as_ref() == Some(&key));
+        pods
     }
 
     fn policy_may_have_changed(&self) {
@@ -371,6 +384,14 @@ impl World {
         self.child_changed(wake, change);
     }
 
+    /// Pods carry no annotation of ours, because a ReplicaSet makes them.
+    fn pod_changed(&self, wake: &Wake, change: Change<'_, Pod>) {
+        let (Change::Present { object, .. } | Change::Gone(object)) = change else { return };
+        if let Some(registry) = registry_of_pod(object) {
+            let _ = wake.registries.send(registry);
+        }
+    }
+
     fn child_changed<K: Resource<DynamicType = ()>>(&self, wake: &Wake, change: Change<'_, K>) {
         let (Change::Present { object, .. } | Change::Gone(object)) = change else { return };
         let _ = match Owner::of(object.meta()) {
@@ -393,6 +414,12 @@ impl World {
             Some(Owner::Member(member)) => wake.members.send(member).is_ok(),
         };
     }
+}
+
+/// The Registry that a pod's label names, in the pod's namespace.
+fn registry_of_pod(pod: &Pod) -> Option<ObjectRef<Registry>> {
+    let name = pod.labels().get(names::REGISTRY)?;
+    Some(ObjectRef::new(name).within(pod.metadata.namespace.as_deref()?))
 }
 
 fn is_elsewhere<K: Resource<DynamicType = ()>>(metadata: &ObjectMeta, owner: &ObjectRef<K>) -> bool {
@@ -454,6 +481,7 @@ child!(ConfigMap, |world| world.children.config_maps);
 child!(PersistentVolumeClaim, |world| world.children.claims);
 child!(Deployment, |world| world.children.deployments);
 child!(PodDisruptionBudget, |world| world.children.disruption_budgets);
+child!(HorizontalPodAutoscaler, |world| world.children.autoscalers);
 child!(Role, |world| world.children.roles);
 child!(RoleBinding, |world| world.children.role_bindings);
 child!(ClusterRoleBinding, |world| world.children.cluster_role_bindings);

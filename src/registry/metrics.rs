@@ -1,4 +1,4 @@
-//! What is looked up when somebody reads the metrics: the policy in force, and the certificate.
+//! What is looked up when somebody reads the metrics: the policy in force, the password file, and the certificate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ struct Observed {
     certificate: Option<Arc<CertificateFiles>>,
 }
 
-/// Has the policy, and the certificate if there is one, shown with the other metrics.
+/// Has the policy, and the password file and the certificate if there are any, shown with the other metrics.
 pub fn observe(metrics: &Metrics, live: Arc<Live>, certificate: Option<Arc<CertificateFiles>>) {
     metrics.register(|registry| registry.register_collector(Box::new(Observed { live, certificate })));
 }
@@ -37,6 +37,10 @@ impl Collector for Observed {
         if let Some(time) = self.live.published_at() {
             let help = "When the policy was last put in force, in seconds since the epoch.";
             show("policy_change_timestamp_seconds", help, time)?;
+        }
+        if let Some(is_usable) = self.live.password_file() {
+            let help = "Whether the password file is in force: 0 while it is missing, or while its users stay as they were because of a mistake in it.";
+            show("password_file_usable", help, is_usable.into())?;
         }
         if let Some(time) = self.certificate.as_ref().and_then(|certificate| certificate.not_after()) {
             let help = "When the certificate that is served ends, in seconds since the epoch.";

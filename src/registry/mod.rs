@@ -5,5 +5,6 @@ pub mod content;
 pub mod http;
 pub mod metrics;
 mod names;
+mod shares;
 pub mod snapshots;
 pub mod storage;

@@ -7,8 +7,8 @@
 //!
 //! # Guarantees
 //! - A known set is exact, up to changes of which the one who makes them has not been told yet that they are done.
-//! - Memory is bounded: beyond the limit, what was not used for longest is forgotten. A set larger than the limit is
-//!   never known.
+//! - Memory is bounded: beyond the limit, what was not used for longest is forgotten, and what is being read and still
+//!   has no room is given up. A set larger than the limit is never known.
 //! - A change of a set that nobody has asked for costs one look into a map.
 //!
 //! # Assumptions
@@ -28,7 +28,7 @@ const MAX_CHANGES: usize = 4096;
 
 pub struct Names {
     sets: Mutex<HashMap<Box<str>, Arc<Set>>>,
-    /// What the known sets cost together.
+    /// What the known sets, and those that are being read, cost together.
     bytes: AtomicUsize,
     limit: usize,
     /// Counts uses, to tell older ones from younger.
@@ -90,7 +90,9 @@ impl Names {
         let state = Mutex::new(State::Reading(Vec::new()));
         let set = Arc::new(Set { last_use: AtomicU64::new(self.next_use()), state });
         sets.insert(heading.into(), set.clone());
-        Some(Reading { owner: self, heading, set, names: BTreeSet::new(), bytes: SET_OVERHEAD + heading.len() })
+        let bytes = SET_OVERHEAD + heading.len();
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Some(Reading { owner: self, heading, set, names: BTreeSet::new(), bytes })
     }
 
     /// Says that a name has come, or that it has gone.
@@ -158,7 +160,10 @@ impl Names {
             if self.bytes.load(Ordering::Relaxed) <= self.limit / 4 * 3 {
                 break;
             }
-            if let Some(set) = sets.remove(&heading) {
+            // Forgetting one that is being read makes no room: its reader holds what it has read.
+            if sets.get(&heading).is_some_and(|set| matches!(*lock(&set.state), State::Known { .. }))
+                && let Some(set) = sets.remove(&heading)
+            {
                 self.invalidate(&set);
             }
         }
@@ -170,12 +175,14 @@ impl Names {
 }
 
 impl Reading<'_> {
-    /// Adds a name that was read. False if the set has become too large to be remembered.
+    /// Adds a name that was read. False if there is no room for so much, also beside what else is being read.
     pub fn add(&mut self, name: &str) -> bool {
         if self.names.insert(name.into()) {
             self.bytes += cost(name);
+            self.owner.bytes.fetch_add(cost(name), Ordering::Relaxed);
+            self.owner.make_room();
         }
-        self.bytes <= self.owner.limit
+        self.owner.bytes.load(Ordering::Relaxed) <= self.owner.limit
     }
 
     /// What was read so far.
@@ -187,7 +194,8 @@ impl Reading<'_> {
     pub fn finish(mut self) {
         let mut state = lock(&self.set.state);
         let State::Reading(changes) = &mut *state else { return };
-        let (mut names, mut bytes) = (std::mem::take(&mut self.names), self.bytes);
+        let (mut names, counted) = (std::mem::take(&mut self.names), std::mem::take(&mut self.bytes));
+        let mut bytes = counted;
         for (name, there) in changes.drain(..) {
             let cost = cost(&name);
             match there {
@@ -198,6 +206,7 @@ impl Reading<'_> {
         }
         *state = State::Known { names, bytes };
         self.owner.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.owner.bytes.fetch_sub(counted, Ordering::Relaxed);
         drop(state);
         self.owner.make_room();
     }
@@ -209,6 +218,7 @@ impl Drop for Reading<'_> {
         if unfinished {
             self.owner.forget_set(self.heading, &self.set);
         }
+        self.owner.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -312,6 +322,23 @@ mod tests {
         read(&names, "a/", &["x"]);
         names.change("a/", "y", true);
         assert_eq!(known(&names, "a/"), None);
+        assert_eq!(names.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn sets_that_are_read_at_the_same_time_share_the_limit() {
+        let set = SET_OVERHEAD + 2 + cost("x");
+        let names = Names::new(2 * set);
+        read(&names, "old/", &[]);
+        let [mut one, mut two] = ["a/", "b/"].map(|heading| names.begin(heading).unwrap());
+        assert!(one.add("x") && two.add("x"), "what is known makes room");
+        assert_eq!(known(&names, "old/"), None);
+        assert!(!two.add("y"));
+        drop(two);
+        assert!(one.add("y"), "what was given up makes room");
+        one.finish();
+        assert_eq!(known(&names, "a/").unwrap(), ["x", "y"]);
+        names.forget("a/");
         assert_eq!(names.bytes.load(Ordering::Relaxed), 0);
     }
 }

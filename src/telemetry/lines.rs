@@ -2,8 +2,8 @@
 //!
 //! # Guarantees
 //! - Lines are written whole, in the order in which they came.
-//! - When lines come faster than they are read, the least important ones are dropped and counted; all others wait for
-//!   room. Memory is bounded either way.
+//! - When lines come faster than they are read, the least important ones are dropped and counted, and then those that
+//!   strangers can cause; all others wait for room. Memory is bounded either way.
 //! - [`LineQueue::flush`] returns when what came before it has been written, or when its time is over.
 
 use std::io::Write;
@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 
-/// Bytes that may wait to be written before lines are dropped, and before those that are not dropped have to wait.
+/// Bytes that may wait to be written before the first lines are dropped, and before no more are taken but those that wait
+/// for it.
 const DROPPING: usize = 1024 * 1024;
 const WAITING: usize = 2 * 1024 * 1024;
 /// Capacity that is kept for the next batch.
@@ -25,8 +26,17 @@ const GATHER: Duration = Duration::from_millis(10);
 pub(super) enum Importance {
     /// It is dropped and counted.
     Droppable,
+    /// The same, but not to make room for the former: the record of somebody without a valid credential.
+    Unverified,
     /// It waits for room.
     Kept,
+}
+
+/// How many lines there was no room for.
+#[derive(Clone, Default)]
+pub(super) struct Dropped {
+    pub droppable: Counter,
+    pub unverified: Counter,
 }
 
 /// Lines on their way to a background thread. Clones are the same queue.
@@ -41,7 +51,7 @@ struct Shared {
     filled: Condvar,
     /// Tells those who wait that the writer has written.
     written: Condvar,
-    dropped: Counter,
+    dropped: Dropped,
 }
 
 #[derive(Default)]
@@ -53,8 +63,8 @@ struct State {
 }
 
 impl LineQueue {
-    /// Starts the thread that writes. It runs until the process ends. `dropped` counts the lines that there was no room for.
-    pub fn start(output: impl Write + Send + 'static, dropped: Counter) -> std::io::Result<Self> {
+    /// Starts the thread that writes. It runs until the process ends.
+    pub fn start(output: impl Write + Send + 'static, dropped: Dropped) -> std::io::Result<Self> {
         let (state, filled, written) = Default::default();
         let shared = Arc::new(Shared { state, filled, written, dropped });
         let writer = Arc::clone(&shared);
@@ -67,10 +77,14 @@ impl LineQueue {
         let mut state = self.shared.lock();
         match importance {
             Importance::Droppable if state.pending.len() + line.len() > DROPPING => {
-                self.shared.dropped.inc();
+                self.shared.dropped.droppable.inc();
                 return;
             }
-            Importance::Droppable => {}
+            Importance::Unverified if state.pending.len() + line.len() > WAITING => {
+                self.shared.dropped.unverified.inc();
+                return;
+            }
+            Importance::Droppable | Importance::Unverified => {}
             Importance::Kept => {
                 while state.pending.len() > WAITING {
                     state = self.shared.written.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -78,7 +92,7 @@ impl LineQueue {
             }
         }
         let first = state.pending.is_empty();
-        let urgent = importance == Importance::Kept && !state.urgent;
+        let urgent = importance != Importance::Droppable && !state.urgent;
         state.urgent |= urgent;
         state.pending.extend_from_slice(line);
         drop(state);
@@ -152,7 +166,7 @@ mod tests {
     /// A queue whose writer hangs until the receiver is asked, and has one line in hand.
     fn stuck() -> (LineQueue, mpsc::Receiver<Vec<u8>>) {
         let (sender, receiver) = mpsc::sync_channel(0);
-        let queue = LineQueue::start(Rendezvous(sender), Counter::default()).unwrap();
+        let queue = LineQueue::start(Rendezvous(sender), Dropped::default()).unwrap();
         queue.push(b"first\n", Importance::Kept);
         while !queue.shared.lock().writing {
             std::thread::yield_now();
@@ -177,10 +191,27 @@ mod tests {
             queue.push(&line, Importance::Droppable);
         }
         queue.push(b"kept\n", Importance::Kept);
-        assert_eq!(queue.shared.dropped.get(), 2);
+        assert_eq!(queue.shared.dropped.droppable.get(), 2);
         receiver.recv().unwrap();
         let second = receiver.recv().unwrap();
         assert_eq!(second.len(), DROPPING + 5);
+        assert!(second.ends_with(b"kept\n"));
+    }
+
+    #[test]
+    fn no_stranger_makes_the_others_wait() {
+        let (queue, receiver) = stuck();
+        let line = vec![b'x'; DROPPING / 4];
+        for _ in 0..10 {
+            queue.push(&line, Importance::Unverified);
+        }
+        queue.push(b"access\n", Importance::Droppable);
+        queue.push(b"kept\n", Importance::Kept);
+        let dropped = &queue.shared.dropped;
+        assert_eq!((dropped.unverified.get(), dropped.droppable.get()), (2, 1));
+        receiver.recv().unwrap();
+        let second = receiver.recv().unwrap();
+        assert_eq!(second.len(), WAITING + 5);
         assert!(second.ends_with(b"kept\n"));
     }
 
@@ -200,7 +231,7 @@ mod tests {
             written.extend(receiver.recv_timeout(LONG).unwrap());
         }
         pushed.recv_timeout(LONG).unwrap();
-        assert_eq!(queue.shared.dropped.get(), 0);
+        assert_eq!(queue.shared.dropped.droppable.get(), 0);
     }
 
     #[test]

@@ -9,22 +9,24 @@ use std::io::IsTerminal as _;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
-use prometheus_client::metrics::counter::Counter;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer};
 
 use super::line_format::LogFormat;
-use super::lines::{Importance, LineQueue};
+use super::lines::{Dropped, Importance, LineQueue};
 
 const FILTER: &str = "LANDFAST_LOG";
 const FORMAT: &str = "LANDFAST_LOG_FORMAT";
 /// How long the process waits at its end, or in a panic, for lines to be written.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// Lines about single requests that were not logged. There is one log in a process, and any number of places that show it.
-pub(super) static DROPPED: LazyLock<Counter> = LazyLock::new(Counter::default);
+/// Lines that were not logged. There is one log in a process, and any number of places that show it.
+pub(super) static DROPPED: LazyLock<Dropped> = LazyLock::new(Dropped::default);
+
+/// Name of the events of the target `audit` behind which there is no valid credential.
+pub const UNVERIFIED: &str = "unverified";
 
 /// Why there are no logs.
 #[derive(Debug, thiserror::Error)]
@@ -112,15 +114,21 @@ impl<S: Subscriber> Layer<S> for LineLayer {
     }
 }
 
-/// A client decides how many lines there are about its requests, and debugging makes as many as it likes.
+/// A client decides how many lines there are about its requests, and debugging makes as many as it likes. Records of what
+/// strangers try are worth more, but no stranger may stop the registry with them.
 fn importance(metadata: &Metadata<'_>) -> Importance {
-    let droppable = metadata.target() == "access" || *metadata.level() > Level::INFO;
-    if droppable { Importance::Droppable } else { Importance::Kept }
+    match metadata.target() {
+        "access" => Importance::Droppable,
+        _ if *metadata.level() > Level::INFO => Importance::Droppable,
+        "audit" if metadata.name() == UNVERIFIED => Importance::Unverified,
+        _ => Importance::Kept,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex};
 
     #[test]
     fn the_format_fits_the_reader_unless_it_is_set() {
@@ -142,6 +150,26 @@ mod tests {
                 tracing::enabled!(target: "landfast", Level::INFO),
             ]
         })
+    }
+
+    #[test]
+    fn only_what_needs_a_credential_is_never_dropped() {
+        struct Seen(Arc<Mutex<Vec<Importance>>>);
+        impl<S: Subscriber> Layer<S> for Seen {
+            fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+                self.0.lock().unwrap().push(importance(event.metadata()));
+            }
+        }
+        let seen = Arc::new(Mutex::default());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(Seen(Arc::clone(&seen))), || {
+            tracing::info!(target: "access", method = "GET");
+            tracing::info!(name: UNVERIFIED, target: "audit", event = "token");
+            tracing::info!(target: "audit", event = "push");
+            tracing::info!("serving");
+            tracing::debug!("detail");
+        });
+        let expected = [Importance::Droppable, Importance::Unverified, Importance::Kept, Importance::Kept];
+        assert_eq!(*seen.lock().unwrap(), [&expected[..], &[Importance::Droppable]].concat());
     }
 
     #[test]

@@ -28,7 +28,9 @@ impl Default for Metrics {
         let own = registry.sub_registry_with_prefix(PREFIX);
         own.register("build", "The program", build);
         let help = "Lines about single requests that were not logged, because lines came faster than they were read";
-        own.register("log_lines_dropped", help, DROPPED.clone());
+        own.register("log_lines_dropped", help, DROPPED.droppable.clone());
+        let help = "Audit records without a valid credential behind them that were not logged, because lines came faster than they were read";
+        own.register("audit_records_dropped", help, DROPPED.unverified.clone());
         Self { registry: Arc::new(Mutex::new(registry)) }
     }
 }

@@ -4,13 +4,7 @@ use std::convert::Infallible;
 
 use http::HeaderMap;
 
-/// Where traces would go.
-#[derive(Clone, Debug)]
-pub struct TraceExport<'a> {
-    pub endpoint: &'a str,
-    pub sample_ratio: f64,
-    pub service_name: &'a str,
-}
+use super::TraceExport;
 
 /// Why traces can't be sent.
 #[derive(Debug, thiserror::Error)]

@@ -59,11 +59,11 @@ const PVC: &str = "storage: {persistentVolumeClaim: {size: 1Gi}}";
 #[rstest]
 #[case::accepted("main", "{storage: {persistentVolumeClaim: {size: 1Gi}}}", "")]
 #[case::name("main.x", "{storage: {emptyDir: {}}}", "becomes the name of its Service")]
-#[case::no_storage("main", "{storage: {}}", "exactly one of persistentVolumeClaim and emptyDir")]
+#[case::no_storage("main", "{storage: {}}", "exactly one of persistentVolumeClaim, s3 and emptyDir")]
 #[case::two_storages(
     "main",
     "{storage: {emptyDir: {}, persistentVolumeClaim: {size: 1Gi}}}",
-    "exactly one of persistentVolumeClaim and emptyDir"
+    "exactly one of persistentVolumeClaim, s3 and emptyDir"
 )]
 #[case::no_size("main", "{storage: {persistentVolumeClaim: {}}}", "set size")]
 #[case::size_and_claim("main", "{storage: {persistentVolumeClaim: {size: 1Gi, existingClaim: x}}}", "not both")]
@@ -76,11 +76,62 @@ const PVC: &str = "storage: {persistentVolumeClaim: {size: 1Gi}}";
 #[case::replicas(
     "main",
     "{replicas: 2, storage: {persistentVolumeClaim: {size: 1Gi, accessModes: [ReadWriteMany]}}}",
-    "one pod at a time"
+    "needs storage.s3: the folder on a volume has one owner, with ReadWriteMany too"
+)]
+#[case::bucket_and_volume(
+    "main",
+    "{storage: {s3: {bucket: images}, emptyDir: {}}}",
+    "exactly one of persistentVolumeClaim, s3"
+)]
+#[case::replicas_on_a_bucket("main", "{replicas: 3, storage: {s3: {bucket: images}}}", "")]
+#[case::autoscaling(
+    "main",
+    "{autoscaling: {maxReplicas: 3}, storage: {s3: {bucket: images}}, pod: {resources: {requests: {cpu: 500m}}}}",
+    ""
+)]
+#[case::autoscaling_by_limit(
+    "main",
+    "{autoscaling: {maxReplicas: 3}, storage: {s3: {bucket: images}}, pod: {resources: {limits: {cpu: '1'}}}}",
+    ""
+)]
+#[case::autoscaling_of_nothing(
+    "main",
+    "{autoscaling: {maxReplicas: 3}, storage: {s3: {bucket: images}}, pod: {resources: {requests: {memory: 1Gi}}}}",
+    "pod.resources.requests.cpu"
+)]
+#[case::autoscaling_without_request(
+    "main",
+    "{autoscaling: {maxReplicas: 3}, storage: {s3: {bucket: images}}}",
+    "pod.resources.requests.cpu"
+)]
+#[case::autoscaling_on_a_volume(
+    "main",
+    "{autoscaling: {maxReplicas: 3}, storage: {emptyDir: {}}, pod: {resources: {requests: {cpu: 500m}}}}",
+    "autoscaling needs storage.s3"
+)]
+#[case::autoscaling_bounds(
+    "main",
+    "{autoscaling: {minReplicas: 4, maxReplicas: 3}, storage: {s3: {bucket: images}}}",
+    "at least minReplicas"
+)]
+#[case::deletion_of_a_bucket(
+    "main",
+    "{deletionPolicy: Delete, storage: {s3: {bucket: images}}}",
+    "aws s3 rm --recursive"
 )]
 #[case::no_replicas("main", "{replicas: 0, storage: {emptyDir: {}}}", "")]
 #[case::two_tls("main", "{storage: {emptyDir: {}}, tls: {selfSigned: {}, disabled: {}}}", "at most one")]
 #[case::node_port("main", "{storage: {emptyDir: {}}, exposure: {service: {nodePort: 30000}}}", "nodePort needs type")]
+#[case::traffic_policy(
+    "main",
+    "{storage: {emptyDir: {}}, exposure: {service: {externalTrafficPolicy: Local}}}",
+    "externalTrafficPolicy needs type"
+)]
+#[case::traffic_policy_outside(
+    "main",
+    "{storage: {emptyDir: {}}, exposure: {service: {type: LoadBalancer, externalTrafficPolicy: Local}}}",
+    ""
+)]
 #[case::proxies(
     "main",
     "{storage: {emptyDir: {}}, exposure: {trustedProxies: [10.0.0.0/8, 'fd00::/8', '::/0', '2001:db8::1:2/128', '1:2:3:4:5:6:7:8/128']}}",
@@ -118,6 +169,86 @@ fn registry_rules(#[case] name: &str, #[case] spec: &str, #[case] expected: &str
 }
 
 #[rstest]
+#[case::name("{bucket: images-1.example}", "")]
+#[case::shortest("{bucket: a1b}", "")]
+#[case::capitals("{bucket: Images}", "bucket must be")]
+#[case::underscore("{bucket: my_images}", "bucket must be")]
+#[case::hyphen_last("{bucket: images-}", "bucket must be")]
+#[case::two_dots("{bucket: my..images}", "bucket must be")]
+#[case::dot_and_hyphen("{bucket: my.-images}", "bucket must be")]
+#[case::hyphen_and_dot("{bucket: my-.images}", "bucket must be")]
+#[case::ip_address("{bucket: 192.168.5.4}", "bucket must be")]
+#[case::directory_bucket("{bucket: images--use1-az4--x-s3}", "general purpose bucket")]
+#[case::region("{bucket: images, region: eu central}", "region must be")]
+#[case::endpoint("{bucket: images, endpoint: 'https://minio.example.com:9000'}", "")]
+#[case::endpoint_by_address("{bucket: images, endpoint: 'http://10.0.0.1'}", "")]
+#[case::endpoint_by_ipv6_address("{bucket: images, endpoint: 'http://[fd00::1]:9000'}", "")]
+#[case::endpoint_without_scheme("{bucket: images, endpoint: 'minio.example.com:9000'}", "endpoint must be")]
+#[case::endpoint_of_another_scheme("{bucket: images, endpoint: 's3://images'}", "endpoint must be")]
+#[case::endpoint_with_slash("{bucket: images, endpoint: 'https://minio.example.com/'}", "endpoint must be")]
+#[case::endpoint_with_path("{bucket: images, endpoint: 'https://minio.example.com/images'}", "endpoint must be")]
+#[case::endpoint_with_query("{bucket: images, endpoint: 'https://minio.example.com?x=1'}", "endpoint must be")]
+#[case::endpoint_with_user("{bucket: images, endpoint: 'https://me:hush@minio.example.com'}", "endpoint must be")]
+#[case::endpoint_with_wrong_port("{bucket: images, endpoint: 'https://minio.example.com:65536'}", "endpoint must be")]
+#[case::endpoint_with_last_port("{bucket: images, endpoint: 'https://minio.example.com:65535'}", "")]
+#[case::prefix("{bucket: images, prefix: 'registries/main_1[x]^~!'}", "")]
+#[case::prefix_with_dots("{bucket: images, prefix: 'a/..b/.c/d..'}", "")]
+#[case::prefix_with_leading_slash("{bucket: images, prefix: /registries}", "prefix must be")]
+#[case::prefix_with_trailing_slash("{bucket: images, prefix: registries/}", "prefix must be")]
+#[case::prefix_with_two_slashes("{bucket: images, prefix: a//b}", "prefix must be")]
+#[case::prefix_with_space("{bucket: images, prefix: 'a b'}", "prefix must be")]
+#[case::prefix_with_backslash("{bucket: images, prefix: 'a\\b'}", "prefix must be")]
+#[case::prefix_in_unicode("{bucket: images, prefix: bücher}", "prefix must be")]
+#[case::prefix_that_leads_out("{bucket: images, prefix: a/../b}", "prefix must be")]
+#[case::prefix_of_here("{bucket: images, prefix: .}", "prefix must be")]
+#[case::authority("{bucket: images, certificateAuthority: {configMapRef: {name: a}}}", "")]
+#[case::no_authority("{bucket: images, certificateAuthority: {}}", "exactly one of secretRef and configMapRef")]
+#[case::two_authorities(
+    "{bucket: images, certificateAuthority: {secretRef: {name: a}, configMapRef: {name: b}}}",
+    "exactly one of secretRef and configMapRef"
+)]
+#[case::redirect("{bucket: images, redirect: {enabled: true, endpoint: 'https://s3.example.com', expiry: 1h}}", "")]
+#[case::redirect_with_path(
+    "{bucket: images, redirect: {endpoint: 'https://s3.example.com/x'}}",
+    "redirect.endpoint must be"
+)]
+#[case::redirect_for_a_moment("{bucket: images, redirect: {expiry: 9s}}", "between 10s and 168h")]
+#[case::redirect_for_ever("{bucket: images, redirect: {expiry: 169h}}", "between 10s and 168h")]
+fn bucket_rules(#[case] s3: &str, #[case] expected: &str) {
+    let registry: Registry = parse("Registry", "main", &format!("{{storage: {{s3: {s3}}}}}"));
+    let actual = messages(registry.validate_cel());
+    assert!(if expected.is_empty() { actual.is_empty() } else { actual.contains(expected) }, "{actual:?}");
+}
+
+/// A key below it still is one, and what no key may hold no prefix holds.
+#[test]
+fn a_prefix_is_what_the_storage_takes() {
+    for character in (0..=0x2ff).filter_map(char::from_u32) {
+        let mut registry: Registry = parse("Registry", "main", "{storage: {s3: {bucket: images}}}");
+        let prefix = format!("a{character}b");
+        registry.spec.storage.s3.as_mut().unwrap().prefix = Some(prefix.clone());
+        let allowed = registry.validate_cel().is_ok();
+        assert_eq!(allowed, landfast::registry::storage::Key::new(&*prefix).is_ok(), "{prefix:?}");
+    }
+}
+
+#[rstest]
+#[case::bucket("{bucket: images}", "{bucket: other}", "bucket and prefix can't be changed")]
+#[case::prefix("{bucket: images, prefix: a}", "{bucket: images, prefix: b}", "bucket and prefix can't be changed")]
+#[case::prefix_added("{bucket: images}", "{bucket: images, prefix: b}", "bucket and prefix can't be changed")]
+#[case::prefix_removed("{bucket: images, prefix: b}", "{bucket: images}", "bucket and prefix can't be changed")]
+#[case::address(
+    "{bucket: images}",
+    "{bucket: images, region: eu-west-1, endpoint: 'https://s3.example.com', forcePathStyle: true, credentialsSecretRef: {name: key}}",
+    ""
+)]
+fn registry_bucket_changes(#[case] old: &str, #[case] new: &str, #[case] expected: &str) {
+    let make = |s3: &str| parse::<Registry>("Registry", "main", &format!("{{storage: {{s3: {s3}}}}}"));
+    let actual = messages(make(new).validate_cel_update(&make(old)));
+    assert!(if expected.is_empty() { actual.is_empty() } else { actual.contains(expected) }, "{actual:?}");
+}
+
+#[rstest]
 #[case::same("{size: 1Gi}", "{size: 1Gi}", "")]
 #[case::grow("{size: 1Gi}", "{size: 2Gi}", "")]
 #[case::shrink("{size: 2Gi}", "{size: 1Gi}", "not shrink")]
@@ -139,9 +270,13 @@ fn registry_storage_changes(#[case] old: &str, #[case] new: &str, #[case] expect
 #[test]
 fn registry_keeps_its_kind_of_storage() {
     let old: Registry = parse("Registry", "main", &format!("{{{PVC}}}"));
-    let new: Registry = parse("Registry", "main", "{storage: {emptyDir: {}}}");
-    let actual = messages(new.validate_cel_update(&old));
-    assert!(actual.contains("kind of storage can't be changed"), "{actual:?}");
+    for other in ["{storage: {emptyDir: {}}}", "{storage: {s3: {bucket: images}}}"] {
+        let new: Registry = parse("Registry", "main", other);
+        for (new, old) in [(&new, &old), (&old, &new)] {
+            let actual = messages(new.validate_cel_update(old));
+            assert!(actual.contains("kind of storage can't be changed"), "{actual:?}");
+        }
+    }
 }
 
 #[rstest]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Secret;
 use landfast::api::v1alpha1::{Member, Project, Registry, RepositoryPolicy, custom_resource_definitions};
 use landfast::policy::{Inputs, compile};
 use rstest::rstest;
@@ -116,6 +117,8 @@ struct Sample {
     policies: Vec<Arc<RepositoryPolicy>>,
     members: Vec<Arc<Member>>,
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// Names of their entries, by their own names.
+    secrets: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Sample {
@@ -133,6 +136,11 @@ impl Sample {
                     let name = object["metadata"]["name"].as_str().unwrap().to_owned();
                     let labels = serde_json::from_value(object["metadata"]["labels"].clone()).unwrap();
                     sample.namespaces.insert(name, labels);
+                }
+                "Secret" => {
+                    let secret: Secret = serde_json::from_value(object.clone()).unwrap();
+                    let keys = secret.string_data.unwrap_or_default().into_keys().collect();
+                    sample.secrets.insert(secret.metadata.name.unwrap(), keys);
                 }
                 other => panic!("a sample holds a {other}"),
             }
@@ -174,6 +182,7 @@ fn typed<K: Serialize + DeserializeOwned>(object: Value, validate: impl Fn(&K) -
 
 #[rstest]
 #[case::quickstart(read("config/samples/quickstart.yaml"))]
+#[case::s3(read("config/samples/s3.yaml"))]
 #[case::standalone(files("config/samples/standalone", |_| true).into_values().collect::<Vec<_>>().join("\n---\n"))]
 fn samples_are_valid_and_accepted(#[case] yaml: String) {
     let sample = Sample::parse(&yaml);
@@ -190,6 +199,24 @@ fn samples_are_valid_and_accepted(#[case] yaml: String) {
     assert_eq!(snapshot.projects.len(), sample.projects.len(), "Projects of the Registry");
     assert_eq!(snapshot.projects.values().map(|project| project.policies.len()).sum::<usize>(), policies);
     assert!(objects > 0, "a sample without a Member shows no credentials");
+}
+
+/// What the Registry of a sample takes from a Secret is in the sample too.
+#[test]
+fn the_sample_on_a_bucket_brings_its_access_key() {
+    let sample = Sample::parse(&read("config/samples/s3.yaml"));
+    let registry = &sample.registries[0].spec;
+    assert_eq!(registry.replicas, 3);
+    let reference = registry.storage.s3.as_ref().unwrap().credentials_secret_ref.as_ref().unwrap();
+    let expected = [&reference.keys.access_key_id, &reference.keys.secret_access_key].map(Clone::clone);
+    assert_eq!(sample.secrets[&reference.name], BTreeSet::from(expected));
+}
+
+/// Each sample is one of those that are tested above.
+#[test]
+fn no_sample_is_left_out() {
+    let names: BTreeSet<_> = files("config/samples", |name| name.ends_with(".yaml")).into_keys().collect();
+    assert_eq!(names, BTreeSet::from(["quickstart.yaml", "s3.yaml"].map(str::to_owned)));
 }
 
 // ---- README and Makefile

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::S3Storage;
+
 pub const BUCKET: &str = "images";
 pub const ACCESS_KEY: &str = "test";
 pub const SECRET_KEY: &str = "test-secret";
@@ -62,8 +64,19 @@ impl S3Server {
         }
     }
 
-    pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+    /// For a store in its bucket.
+    pub fn settings(&self) -> S3Storage {
+        S3Storage {
+            bucket: BUCKET.to_owned(),
+            region: "us-east-1".to_owned(),
+            endpoint: Some(format!("http://127.0.0.1:{}", self.port)),
+            prefix: String::new(),
+            force_path_style: true,
+            credentials: Some(self.credentials()),
+            certificate_authority: None,
+            require_conditional_writes: true,
+            redirect: Default::default(),
+        }
     }
 
     /// The folder with the files `accessKeyId` and `secretAccessKey`.

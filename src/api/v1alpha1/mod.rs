@@ -18,8 +18,9 @@ pub use member::{Member, MemberSpec, MemberStatus, RobotStatus, Role, Subject, S
 pub use namespaces::{NamespaceSelection, NamespacesFrom};
 pub use project::{Project, ProjectSpec, ProjectStatus, PullSecrets, Visibility};
 pub use registry::{
-    Authentication, DeletionPolicy, EmptyDirStorage, Exposure, FailureLimits, HtpasswdSecret,
-    PersistentVolumeClaimStorage, PodSettings, Registry, RegistrySpec, RegistryStatus, SecretTls, ServiceExposure,
+    Authentication, Autoscaling, CertificateEntry, DeletionPolicy, EmptyDirStorage, Exposure, ExternalTrafficPolicy,
+    FailureLimits, HtpasswdSecret, PersistentVolumeClaimStorage, PodSettings, Registry, RegistrySpec, RegistryStatus,
+    S3CertificateAuthority, S3CredentialsKeys, S3CredentialsSecret, S3Redirect, S3Storage, SecretTls, ServiceExposure,
     ServiceType, Storage, Tls, TlsStatus,
 };
 pub use repository_policy::{RepositoryPolicy, RepositoryPolicySpec, RepositoryPolicyStatus};

@@ -79,7 +79,7 @@ async fn rotate(
 ) -> Result<Outcome, ReconcileError> {
     let rotation = registry.spec.authentication.signing_key_rotation.as_ref();
     let rotation = rotation.map(|rotation| SignedDuration::from_secs(rotation.as_secs() as i64));
-    let (projects, members) = context.world.belonging_to(registry);
+    let (projects, members) = context.world.signed_for(registry);
     let needed_until = |stopped| {
         let (projects, members) = (projects.iter().map(|project| &**project), members.iter().map(|member| &**member));
         claims::key_needed_until(projects, members, stopped)

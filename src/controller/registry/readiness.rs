@@ -1,10 +1,13 @@
-//! Does the registry work: judged from the claim and the Deployment.
+//! Does the registry work: judged from the claim, the Deployment and its pods.
+
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt as _;
 
 use super::super::status::Verdict;
+use super::pods;
 
 /// What the pods and their volume say about themselves.
 #[derive(Debug, PartialEq)]
@@ -14,7 +17,12 @@ pub(super) struct Readiness {
 }
 
 /// Judges. `claim` is absent where none is used; its absence where one is needed is the caller's to say.
-pub(super) fn judge(wanted: i32, deployment: Option<&Deployment>, claim: Option<&PersistentVolumeClaim>) -> Readiness {
+pub(super) fn judge(
+    wanted: i32,
+    deployment: Option<&Deployment>,
+    claim: Option<&PersistentVolumeClaim>,
+    pods: &[Arc<Pod>],
+) -> Readiness {
     let status = deployment.and_then(|deployment| deployment.status.clone()).unwrap_or_default();
     let current = status.observed_generation >= deployment.and_then(|deployment| deployment.metadata.generation);
     let (updated, available) = (status.updated_replicas.unwrap_or(0), status.available_replicas.unwrap_or(0));
@@ -30,17 +38,32 @@ pub(super) fn judge(wanted: i32, deployment: Option<&Deployment>, claim: Option<
     if let Some(verdict) = claim.and_then(|claim| storage_problem(claim, available)) {
         return Readiness { progressing: Verdict::yes("WaitingForStorage", verdict.message.clone()), ready: verdict };
     }
-    if let Some(message) = failure(&status) {
-        let ready = Verdict::no("PodsFailing", format!("{progress}: {message}"));
-        return Readiness { ready, progressing: Verdict::no("Stalled", message) };
-    }
-    // An update that goes on while enough pods serve leaves the registry ready.
-    let ready = if available > 0 && available >= wanted {
-        Verdict::yes("PodsReady", "")
-    } else {
-        Verdict::no("PodsStarting", progress.clone())
+    let (stalled, trouble) = (failure(&status), trouble(pods));
+    let text = match stalled.iter().chain(&trouble).cloned().collect::<Vec<_>>() {
+        texts if texts.is_empty() => progress,
+        texts => format!("{progress}: {}", texts.join("; ")),
     };
-    Readiness { ready, progressing: Verdict::yes("PodsStarting", progress) }
+    let reason = if stalled.is_some() || trouble.is_some() { "PodsFailing" } else { "PodsStarting" };
+    let progressing = match stalled {
+        Some(_) => Verdict::no("Stalled", text.clone()),
+        None => Verdict::yes(reason, text.clone()),
+    };
+    // What goes on while enough pods serve leaves the registry ready: an update, and one pod that is away, as the
+    // disruption budget allows.
+    let ready = match available {
+        0 => Verdict::no(reason, text),
+        _ if available >= wanted => Verdict::yes("PodsReady", ""),
+        _ if available + 1 >= wanted => Verdict::yes("PodsReady", text),
+        _ => Verdict::no(reason, text),
+    };
+    Readiness { ready, progressing }
+}
+
+/// Of the first pod that has any, so that it says the same each time.
+fn trouble(pods: &[Arc<Pod>]) -> Option<String> {
+    let mut pods: Vec<_> = pods.iter().collect();
+    pods.sort_by_key(|pod| pod.name_any());
+    pods.into_iter().find_map(|pod| pods::trouble(pod))
 }
 
 fn storage_problem(claim: &PersistentVolumeClaim, available: i32) -> Option<Verdict> {
@@ -83,7 +106,7 @@ mod tests {
     }
 
     fn ready(wanted: i32, status: &str, phase: &str) -> (bool, String) {
-        let Readiness { ready, .. } = judge(wanted, Some(&deployment(status)), Some(&claim(phase)));
+        let Readiness { ready, .. } = judge(wanted, Some(&deployment(status)), Some(&claim(phase)), &[]);
         (ready.holds, ready.reason)
     }
 
@@ -92,16 +115,17 @@ mod tests {
     #[test]
     fn ready_when_all_pods_of_the_current_spec_serve() {
         assert_eq!(ready(1, DONE, "Bound"), (true, "PodsReady".to_owned()));
-        assert_eq!(ready(2, DONE, "Bound"), (false, "PodsStarting".to_owned()));
+        assert_eq!(ready(3, DONE, "Bound"), (false, "PodsStarting".to_owned()));
         let stale = "{observedGeneration: 1, replicas: 1, updatedReplicas: 1, availableReplicas: 1}";
-        assert!(judge(1, Some(&deployment(stale)), None).progressing.holds);
-        assert_eq!(judge(1, None, None).ready.reason, "PodsStarting");
+        assert!(judge(1, Some(&deployment(stale)), None, &[]).progressing.holds);
+        assert_eq!(judge(1, None, None, &[]).ready.reason, "PodsStarting");
         assert_eq!(ready(0, "{observedGeneration: 2}", "Bound"), (false, "ScaledToZero".to_owned()));
     }
 
     #[test]
     fn a_claim_that_is_not_bound_is_named() {
-        let Readiness { ready, .. } = judge(1, Some(&deployment("{observedGeneration: 2}")), Some(&claim("Pending")));
+        let Readiness { ready, .. } =
+            judge(1, Some(&deployment("{observedGeneration: 2}")), Some(&claim("Pending")), &[]);
         assert_eq!(ready.reason, "StorageNotReady");
         assert!(ready.message.contains("main-data") && ready.message.contains("fast"), "{}", ready.message);
     }
@@ -110,7 +134,46 @@ mod tests {
     fn what_the_deployment_says_of_failures_is_passed_on() {
         let status =
             "{observedGeneration: 2, conditions: [{type: ReplicaFailure, status: 'True', message: exceeded quota}]}";
-        let Readiness { ready, .. } = judge(1, Some(&deployment(status)), None);
+        let Readiness { ready, .. } = judge(1, Some(&deployment(status)), None, &[]);
         assert!(ready.reason == "PodsFailing" && ready.message.contains("exceeded quota"), "{ready:?}");
+    }
+
+    fn pod(name: &str) -> Arc<Pod> {
+        let status = "{containerStatuses: [{name: registry, image: i, imageID: i, restartCount: 1, ready: false, state: {waiting: {reason: CrashLoopBackOff}}, lastState: {terminated: {exitCode: 1, message: 'Error: access denied'}}}]}";
+        Arc::new(serde_saphyr::from_str(&format!("metadata: {{name: {name}}}\nstatus: {status}")).unwrap())
+    }
+
+    #[test]
+    fn what_a_pod_ended_with_is_passed_on() {
+        let judged = judge(1, Some(&deployment("{observedGeneration: 2}")), None, &[pod("main-b"), pod("main-a")]);
+        let expected = "0 of 1 pods are ready: pod main-a: access denied";
+        assert_eq!(judged.ready, Verdict::no("PodsFailing", expected));
+        assert_eq!(judged.progressing, Verdict::yes("PodsFailing", expected));
+    }
+
+    /// Old pods serve while new ones come, and the registry is ready all the while, also if none does.
+    #[test]
+    fn a_rollout_leaves_it_ready() {
+        let rolling = "{observedGeneration: 2, replicas: 4, updatedReplicas: 1, availableReplicas: 3}";
+        let judged = judge(3, Some(&deployment(rolling)), None, &[]);
+        assert!(judged.ready.holds && judged.progressing.holds, "{judged:?}");
+        let stalled = "{observedGeneration: 2, replicas: 4, updatedReplicas: 1, availableReplicas: 3, conditions: [{type: Progressing, status: 'False', message: timed out}]}";
+        let judged = judge(3, Some(&deployment(stalled)), None, &[pod("main-a")]);
+        assert_eq!((judged.ready.holds, judged.progressing.reason.as_str()), (true, "Stalled"));
+        assert!(judged.progressing.message.contains("access denied"), "{judged:?}");
+    }
+
+    #[test]
+    fn one_of_several_pods_may_be_away() {
+        let of_three = |available| {
+            ready(
+                3,
+                &format!("{{observedGeneration: 2, replicas: 3, updatedReplicas: 3, availableReplicas: {available}}}"),
+                "Bound",
+            )
+            .0
+        };
+        assert_eq!([1, 2, 3].map(of_three), [false, true, true]);
+        assert!(!ready(1, "{observedGeneration: 2, replicas: 1, updatedReplicas: 1}", "Bound").0);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
@@ -18,14 +19,14 @@ use super::super::finalizer;
 use super::super::status::{self, Verdict};
 use super::build::{self, Inputs, Objects, PolicyBinding, claim_name, names};
 use super::readiness::{Readiness, judge};
-use super::{htpasswd, keys, tls};
+use super::{htpasswd, keys, replicas, s3, tls};
 use crate::api::v1alpha1::{ConditionType, DeletionPolicy, Registry, RegistryStatus};
 
 /// A ClusterRoleBinding and a claim outlive their Registry if nobody takes care.
 const FINALIZER: &str = "landfast.dev/registry";
 
-/// How often the password file is looked at.
-const HTPASSWD_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
+/// How often that is looked at which is not ours: the password file, and what is needed for a bucket.
+const LOOK_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 
 /// Brings everything of a Registry in place and says so in its status.
 pub(in super::super) async fn reconcile(
@@ -114,6 +115,7 @@ async fn apply_all(registry: &Registry, context: &Context, now: Timestamp) -> Re
         service,
         pod_disruption_budget,
         deployment,
+        horizontal_pod_autoscaler,
     } = build::objects(&inputs);
 
     // The certificate names the Service's address.
@@ -138,6 +140,7 @@ async fn apply_all(registry: &Registry, context: &Context, now: Timestamp) -> Re
     }
     apply.apply(&owner, config_map).await?;
     let mut problem = tls.problem.clone().or(htpasswd::problem(registry, context).await?);
+    problem = problem.or(s3::problem(registry, context).await?);
     match persistent_volume_claim {
         Some(claim) => drop(apply.apply(&owner, claim).await?),
         None => problem = problem.or(missing_claim(registry, context).await?),
@@ -146,10 +149,21 @@ async fn apply_all(registry: &Registry, context: &Context, now: Timestamp) -> Re
         Some(budget) => drop(apply.apply(&owner, budget).await?),
         None => apply.delete::<PodDisruptionBudget>(&owner, namespace, &names::name(registry)).await?,
     }
+    let key = ObjectRef::new(&names::name(registry)).within(&names::namespace(registry));
+    let known = context.world.children.deployments.get(&key);
+    match &horizontal_pod_autoscaler {
+        Some(_) => replicas::hand_over(registry, &owner, known.as_deref(), context).await?,
+        // Before the Registry's own number counts again.
+        None => apply.delete::<HorizontalPodAutoscaler>(&owner, namespace, &names::name(registry)).await?,
+    }
     let deployment = apply.apply(&owner, deployment).await?;
+    // It needs a Deployment that names no number of pods.
+    if let Some(autoscaler) = horizontal_pod_autoscaler {
+        apply.apply(&owner, autoscaler).await?;
+    }
     // Nothing tells of a change of a Secret that is not ours.
     let has_users = registry.spec.authentication.htpasswd_secret_ref.is_some();
-    let look_again = has_users.then(|| now + HTPASSWD_INTERVAL);
+    let look_again = (has_users || s3::depends_on_others(registry)).then(|| now + LOOK_INTERVAL);
     let due_at = [tls.due_at, due_at, look_again].into_iter().flatten().min();
     Ok(Outcome { tls, problem, note, due_at, deployment })
 }
@@ -179,7 +193,9 @@ fn observe(registry: &Arc<Registry>, context: &Context, outcome: &Outcome, now: 
     let deployment = outcome.deployment.clone().or_else(|| known().map(|known| (*known).clone()));
     let claim =
         claim_name(registry).and_then(|name| world.children.claims.get(&ObjectRef::new(&name).within(&namespace)));
-    let Readiness { mut ready, progressing } = judge(registry.spec.replicas, deployment.as_ref(), claim.as_deref());
+    let wanted = replicas::wanted(registry, deployment.as_ref());
+    let pods_of_it = world.pods_of(registry);
+    let Readiness { mut ready, progressing } = judge(wanted, deployment.as_ref(), claim.as_deref(), &pods_of_it);
     if let (true, Some(note)) = (ready.holds, &outcome.note) {
         ready.message.clone_from(note);
     }
@@ -198,6 +214,7 @@ fn observe(registry: &Arc<Registry>, context: &Context, outcome: &Outcome, now: 
         (ConditionType::Ready, &ready),
     ];
     let pods = deployment.as_ref().and_then(|deployment| deployment.status.as_ref());
+    let serving = pods.and_then(|status| status.ready_replicas).unwrap_or(0);
     let selector =
         names::selector_labels(registry).iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
     RegistryStatus {
@@ -205,7 +222,8 @@ fn observe(registry: &Arc<Registry>, context: &Context, outcome: &Outcome, now: 
         conditions: status::conditions(&**registry, known, &verdicts, now),
         url: Some(names::url(registry)),
         replicas: Some(pods.and_then(|status| status.replicas).unwrap_or(0)),
-        ready_replicas: Some(pods.and_then(|status| status.ready_replicas).unwrap_or(0)),
+        ready_replicas: Some(serving),
+        pods: Some(format!("{serving}/{wanted}")),
         selector: Some(selector.join(",")),
         projects: Some(world.compiled(registry).snapshot.projects.len() as i64),
         claim_name: claim_name(registry),

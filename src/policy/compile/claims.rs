@@ -4,9 +4,12 @@
 //! rotation period is over: a period starts at a whole number of periods after the object was created, and what is made
 //! in one works to the end of the next.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::{Metadata, generation, namespace, uid};
+use super::{Metadata, belongs_to, generation, name, namespace, uid};
 use crate::api::v1alpha1::{Duration, Member, Project, Registry, Subject};
 use crate::policy::{CredentialClaims, CredentialSubject};
 
@@ -56,6 +59,33 @@ pub fn pull_secret(registry: &Registry, project: &Project, target: &str, now: Ti
 const TOKENS: SignedDuration = SignedDuration::from_hours(48);
 /// How far the clocks of those who sign may be apart.
 const SKEW: SignedDuration = SignedDuration::from_hours(1);
+
+/// What a key of this Registry may have signed credentials for: the Projects that name it, accepted or not, and the Members of
+/// it and of them. A Member whose Project is not there is one too: a Project that is made anew is its Project again, and
+/// whose it was is told nowhere.
+pub fn signed_for(
+    registry: &Registry,
+    mut projects: Vec<Arc<Project>>,
+    mut members: Vec<Arc<Member>>,
+) -> (Vec<Arc<Project>>, Vec<Arc<Member>>) {
+    let key = |metadata: &Metadata| (namespace(metadata).to_owned(), name(metadata).to_owned());
+    let elsewhere: HashSet<_> = projects
+        .iter()
+        .filter(|project| !belongs_to(project, registry))
+        .map(|project| key(&project.metadata))
+        .collect();
+    projects.retain(|project| belongs_to(project, registry));
+    members.retain(|member| match (&member.spec.registry_ref, &member.spec.project_ref) {
+        (Some(reference), _) => {
+            key(&registry.metadata) == (namespace(&member.metadata).to_owned(), reference.name.clone())
+        }
+        (None, Some(reference)) => {
+            !elsewhere.contains(&(namespace(&member.metadata).to_owned(), reference.name.clone()))
+        }
+        (None, None) => false,
+    });
+    (projects, members)
+}
 
 /// When the last credential or token ends that a key which stopped signing at `stopped` can have signed for these objects
 /// of one Registry. `None`: never, because some robot's credential has no end.
@@ -191,6 +221,33 @@ mod tests {
         assert_eq!(needed(&[], &[member(robot)], 20), None, "a robot without an end");
         assert_eq!(needed(&[], &[member(robot)], 9), Some(2), "which was made later");
         assert_eq!(needed(&[], &[member("subjects: [{kind: User, name: 'htpasswd:a'}]")], 20), Some(2));
+    }
+
+    #[test]
+    fn a_member_needs_its_key_while_its_project_is_made_anew() {
+        let named = |name: &str| -> Arc<Project> {
+            let mut project: Project = object("Project", "{registryRef: {name: main}}");
+            project.metadata.name = Some(name.to_owned());
+            Arc::new(project)
+        };
+        let member = |reference: &str| -> Arc<Member> {
+            let robot = "role: Guest, subjects: [{kind: Robot, name: ci}]";
+            Arc::new(object("Member", &format!("{{{reference}, {robot}}}")))
+        };
+        let in_registry = |name: &str, projects: &[Arc<Project>], member: &Arc<Member>| {
+            let mut registry = registry();
+            registry.metadata.name = Some(name.to_owned());
+            let (_, members) = signed_for(&registry, projects.to_vec(), vec![Arc::clone(member)]);
+            !members.is_empty()
+        };
+        let (team, of_team) = ([named("team")], member("projectRef: {name: team}"));
+        assert!(in_registry("main", &team, &of_team) && !in_registry("other", &team, &of_team));
+        for projects in [&[][..], &[named("apps")]] {
+            assert!(in_registry("main", projects, &of_team), "the Project is gone");
+            assert!(in_registry("other", projects, &of_team), "and may have been anybody's");
+        }
+        let of_main = member("registryRef: {name: main}");
+        assert!(in_registry("main", &[], &of_main) && !in_registry("other", &[], &of_main));
     }
 
     /// The bound holds for what is really issued.

@@ -10,14 +10,16 @@ use http::header::AUTHORIZATION;
 use k8s_openapi::jiff::Timestamp;
 use subtle::ConstantTimeEq as _;
 
-use super::failures::{Failures, address};
+use super::failures::Failures;
 use super::logins::{Logins, Verified};
 use super::token::{AccessClaims, RefreshClaims, TokenCache};
 use super::{AuthError, FormGrant, Published};
+use crate::config::Limits;
 use crate::policy::{
     CredentialClaims, CredentialError, CredentialSubject, Decision, Denial, Identity, Operation, Provider, User, Users,
     authorize,
 };
+use crate::registry::shares::client_address;
 
 /// Longest header that is looked at: room for the longest token that the registry makes.
 const MAX_HEADER: usize = 16 * 1024;
@@ -146,7 +148,7 @@ pub struct Attempt<'a> {
 }
 
 /// Verifies credentials. Clones share what they remember.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Authenticator {
     tokens: TokenCache,
     logins: Logins,
@@ -154,6 +156,10 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
+    pub fn new(limits: &Limits) -> Self {
+        Self { tokens: TokenCache::default(), logins: Logins::new(limits), failures: Arc::default() }
+    }
+
     /// Who makes a request. Only the password of a user takes time, and only if it was not shown just before.
     pub async fn authenticate(&self, credentials: &Credentials, attempt: Attempt<'_>) -> Result<Caller, AuthError> {
         match credentials {
@@ -222,13 +228,13 @@ impl Authenticator {
     async fn log_in_user(&self, name: &str, password: &str, attempt: Attempt<'_>) -> Result<Caller, AuthError> {
         let users = &attempt.published.users;
         let stamp = users.stamp(name).unwrap_or_default();
-        let address = address(attempt.client).to_be_bytes();
+        let address = client_address(attempt.client).to_be_bytes();
         let key = self.logins.key(&[b"user", &address, stamp.as_bytes(), name.as_bytes(), password.as_bytes()]);
         // Who has just logged in from the same address goes on, whatever others have tried meanwhile. From elsewhere it
         // would be a way to guess without end.
         if self.logins.get(&key).is_none() {
             self.check_failures(name, attempt)?;
-            let turn = self.logins.turn().await?;
+            let turn = self.logins.turn(attempt.client).await?;
             // Of many that came together the first one has done the work, or has used up the patience.
             if self.logins.get(&key).is_none() {
                 self.check_failures(name, attempt)?;

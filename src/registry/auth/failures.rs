@@ -17,6 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::policy::FailureLimits;
+use crate::registry::shares::client_address;
 
 /// How many times as many failures an address is borne as an account is.
 const PER_ADDRESS: u32 = 5;
@@ -86,23 +87,10 @@ impl Failures {
     }
 }
 
-/// What counts as one address.
-pub(super) fn address(client: IpAddr) -> u128 {
-    networks(client).0
-}
-
-/// What counts as one address, and as one network: of IPv6 a /64 is both, because a single host may use all of it.
+/// What counts as one address, and as one network: of IPv6 a /64 is both.
 fn networks(client: IpAddr) -> (u128, u128) {
-    match client.to_canonical() {
-        IpAddr::V4(address) => {
-            let bits = u128::from(address.to_bits());
-            (bits, bits & !0xff)
-        }
-        IpAddr::V6(address) => {
-            let network = address.to_bits() >> 64 << 64;
-            (network, network)
-        }
-    }
+    let address = client_address(client);
+    (address, if client.to_canonical().is_ipv4() { address & !0xff } else { address })
 }
 
 /// Forgets what has run out, and if that is not enough the quarter that would run out first.

@@ -27,13 +27,15 @@ pub enum HtpasswdFileError {
 ///
 /// # Guarantees
 /// A change is in force about a second later. A file that can't be used leaves the users as they were, and the log says
-/// what to mend. One that is gone leaves nobody: taking it away is a way of taking access away.
+/// what to mend, the metrics that there is something. One that is gone leaves nobody: taking it away is a way of taking access away.
 pub struct HtpasswdFile {
     path: PathBuf,
     live: Arc<Live>,
     /// What the last look found, and what was found when the users were last replaced or a file was refused.
     seen: Option<Found>,
     decided: Option<Found>,
+    /// Whether what was decided about is in force.
+    is_in_force: bool,
 }
 
 /// The file's content; `None`: there is none.
@@ -41,15 +43,17 @@ type Found = Option<Vec<u8>>;
 
 impl HtpasswdFile {
     pub fn new(path: PathBuf, live: Arc<Live>) -> Self {
-        Self { path, live, seen: None, decided: None }
+        Self { path, live, seen: None, decided: None, is_in_force: false }
     }
 
     /// Reads the file for the first time.
     pub async fn load(&mut self) -> Result<(), HtpasswdFileError> {
+        self.live.note_password_file(false);
         let found = self.read().await?;
         let missing = || HtpasswdFileError::Read { path: self.path.clone(), source: io::ErrorKind::NotFound.into() };
         let result = found.as_deref().ok_or_else(missing).and_then(|content| self.take(content));
-        (self.seen, self.decided) = (Some(found.clone()), Some(found));
+        self.decide(found.clone(), result.is_ok());
+        self.seen = Some(found);
         result
     }
 
@@ -67,12 +71,20 @@ impl HtpasswdFile {
         let found = match self.read().await {
             Ok(found) => found,
             // Told when it begins.
-            Err(error) => return if self.seen.take().is_some() { Err(error) } else { Ok(()) },
+            Err(error) => {
+                self.live.note_password_file(false);
+                return if self.seen.take().is_some() { Err(error) } else { Ok(()) };
+            }
         };
         // A file that is being written is left alone until it looks the same twice.
         let settled = self.seen.as_ref() == Some(&found);
         self.seen = Some(found.clone());
-        if !settled || self.decided.as_ref() == Some(&found) {
+        if self.decided.as_ref() == Some(&found) {
+            // It could perhaps not be read in between.
+            self.live.note_password_file(self.is_in_force);
+            return Ok(());
+        }
+        if !settled {
             return Ok(());
         }
         let result = match &found {
@@ -83,8 +95,13 @@ impl HtpasswdFile {
                 Ok(())
             }
         };
-        self.decided = Some(found);
+        self.decide(found.clone(), result.is_ok() && found.is_some());
         result
+    }
+
+    fn decide(&mut self, found: Found, is_in_force: bool) {
+        (self.decided, self.is_in_force) = (Some(found), is_in_force);
+        self.live.note_password_file(is_in_force);
     }
 
     fn take(&self, content: &[u8]) -> Result<(), HtpasswdFileError> {
@@ -182,17 +199,37 @@ mod tests {
         assert!(error.contains("htpasswd") && error.contains("line 1"), "{error}");
         stage.file.look().await.unwrap();
         assert!(stage.has("alice"));
+        assert_eq!(stage.live.password_file(), Some(false));
         stage.write(&line("carol"));
         for _ in 0..2 {
             stage.file.look().await.unwrap();
         }
         assert!(stage.has("carol") && !stage.has("alice"));
+        assert_eq!(stage.live.password_file(), Some(true));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_for_a_while_is_told() {
+        let mut stage = Stage::new();
+        stage.write(&line("alice"));
+        stage.file.load().await.unwrap();
+        let path = stage.folder.path().join("htpasswd");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        stage.file.look().await.unwrap_err();
+        assert_eq!((stage.has("alice"), stage.live.password_file()), (true, Some(false)));
+        std::fs::remove_dir(&path).unwrap();
+        stage.write(&line("alice"));
+        stage.file.look().await.unwrap();
+        assert_eq!(stage.live.password_file(), Some(true));
     }
 
     #[tokio::test]
     async fn a_file_that_is_gone_leaves_nobody_and_may_come_back() {
         let mut stage = Stage::new();
+        assert_eq!(stage.live.password_file(), None);
         assert!(matches!(stage.file.load().await, Err(HtpasswdFileError::Read { .. })));
+        assert_eq!(stage.live.password_file(), Some(false));
         for (content, expected) in [(Some(line("alice")), true), (None, false), (Some(line("alice")), true)] {
             match content {
                 Some(content) => stage.write(&content),
@@ -200,7 +237,7 @@ mod tests {
             }
             stage.file.look().await.unwrap();
             stage.file.look().await.unwrap();
-            assert_eq!(stage.has("alice"), expected);
+            assert_eq!((stage.has("alice"), stage.live.password_file()), (expected, Some(expected)));
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Live {
     /// In seconds since the epoch; 0 before the first policy.
     published_at: AtomicI64,
     problems: AtomicI64,
+    /// Whether the password file can be used; empty where there is to be none.
+    password_file: ArcSwapOption<bool>,
 }
 
 impl Default for Live {
@@ -41,6 +43,7 @@ impl Default for Live {
             revision: watch::Sender::new(0),
             published_at: 0.into(),
             problems: 0.into(),
+            password_file: ArcSwapOption::empty(),
         }
     }
 }
@@ -88,6 +91,18 @@ impl Live {
     /// How many objects the newest policy leaves out.
     pub fn problems(&self) -> i64 {
         self.problems.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the password file can be used, for the metrics.
+    pub fn note_password_file(&self, is_usable: bool) {
+        if self.password_file() != Some(is_usable) {
+            self.password_file.store(Some(Arc::new(is_usable)));
+        }
+    }
+
+    /// Whether the password file can be used, if there is to be one.
+    pub fn password_file(&self) -> Option<bool> {
+        self.password_file.load().as_deref().copied()
     }
 
     /// When a policy was last published, in seconds since the epoch.

@@ -6,8 +6,9 @@
 //! - What is remembered is that a password fits. Whether the account still exists, and whether a credential has
 //!   expired, is asked each time.
 //! - However many logins come in, few are computed at a time, so that the rest of the registry goes on; and of many equal
-//!   ones that come together only the first.
+//!   ones that come together only the first. One client has a share of the places to wait in.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +17,15 @@ use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::AuthError;
+use crate::config::Limits;
 use crate::policy::{CredentialClaims, Users};
+use crate::registry::shares::Shares;
 
 const REMEMBERED: u64 = 10_000;
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
-/// Logins that wait for their turn. More are sent away.
-const WAITING: usize = 512;
+/// Logins that wait for their turn. More are sent away. Those of one client are a part of them, which is enough for the
+/// people behind one address to come all at once.
+const WAITING: usize = 2048;
 
 /// Stands for a user name, a password, and what they were compared with.
 pub(super) type LoginKey = [u8; 32];
@@ -38,20 +42,8 @@ pub(super) struct Logins {
     key: Arc<hmac::Key>,
     verified: Cache<LoginKey, Verified>,
     waiting: Arc<Semaphore>,
+    shares: Shares,
     working: Arc<Semaphore>,
-}
-
-impl Default for Logins {
-    fn default() -> Self {
-        let secret: [u8; 32] = rand::random();
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)),
-            verified: Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build(),
-            waiting: Arc::new(Semaphore::new(WAITING)),
-            working: Arc::new(Semaphore::new(processors.div_ceil(2))),
-        }
-    }
 }
 
 /// The right to compute one password hash.
@@ -60,6 +52,18 @@ pub(super) struct Turn {
 }
 
 impl Logins {
+    pub fn new(limits: &Limits) -> Self {
+        let secret: [u8; 32] = rand::random();
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)),
+            verified: Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build(),
+            waiting: Arc::new(Semaphore::new(WAITING)),
+            shares: Shares::new(limits.share_of(WAITING)),
+            working: Arc::new(Semaphore::new(processors.div_ceil(2))),
+        }
+    }
+
     /// The key of a login. Each part is preceded by its length, so that no two logins look the same.
     pub fn key(&self, parts: &[&[u8]]) -> LoginKey {
         let mut context = hmac::Context::with_key(&self.key);
@@ -87,7 +91,8 @@ impl Logins {
     }
 
     /// Waits for a turn.
-    pub async fn turn(&self) -> Result<Turn, AuthError> {
+    pub async fn turn(&self, client: IpAddr) -> Result<Turn, AuthError> {
+        let _share = self.shares.take(client).ok_or(AuthError::Busy)?;
         let _waiting = self.waiting.try_acquire().map_err(|_| AuthError::Busy)?;
         // It is never closed.
         let working = Arc::clone(&self.working).acquire_owned().await.map_err(|_| AuthError::Busy)?;
@@ -120,18 +125,54 @@ impl Logins {
 mod tests {
     use super::*;
 
+    fn client(number: usize) -> IpAddr {
+        IpAddr::V4(u32::try_from(number).unwrap().into())
+    }
+
+    /// All turns are taken, and a client waits for as many as it may.
+    async fn waiting_client(logins: &Logins) -> (Vec<Turn>, Vec<tokio::task::JoinHandle<bool>>) {
+        let mut turns = Vec::new();
+        for _ in 0..logins.working.available_permits() {
+            turns.push(logins.turn(client(0)).await.ok().unwrap());
+        }
+        let share = Limits::default().share_of(WAITING);
+        let wait = |_| {
+            let logins = logins.clone();
+            tokio::spawn(async move { logins.turn(client(1)).await.is_ok() })
+        };
+        let waiting = (0..share).map(wait).collect();
+        while logins.waiting.available_permits() > WAITING - share {
+            tokio::task::yield_now().await;
+        }
+        (turns, waiting)
+    }
+
+    #[tokio::test]
+    async fn one_client_leaves_places_to_others() {
+        let logins = Logins::new(&Limits::default());
+        let (turns, waiting) = waiting_client(&logins).await;
+        assert!(matches!(logins.turn(client(1)).await, Err(AuthError::Busy)));
+        let other = logins.turn(client(2));
+        drop(turns);
+        assert!(other.await.is_ok());
+        for task in waiting {
+            assert!(task.await.unwrap());
+        }
+        assert!(logins.turn(client(1)).await.is_ok());
+    }
+
     #[test]
     fn no_two_logins_have_the_same_key() {
-        let logins = Logins::default();
+        let logins = Logins::new(&Limits::default());
         assert_eq!(logins.key(&[b"a", b"b"]), logins.key(&[b"a", b"b"]));
         assert_ne!(logins.key(&[b"ab", b""]), logins.key(&[b"a", b"b"]));
-        assert_ne!(logins.key(&[b"a", b"b"]), Logins::default().key(&[b"a", b"b"]));
+        assert_ne!(logins.key(&[b"a", b"b"]), Logins::new(&Limits::default()).key(&[b"a", b"b"]));
     }
 
     #[tokio::test]
     async fn a_verdict_that_nobody_waits_for_is_noted() {
-        let (logins, (told, heard)) = (Logins::default(), tokio::sync::oneshot::channel());
-        let turn = logins.turn().await.ok().unwrap();
+        let (logins, (told, heard)) = (Logins::new(&Limits::default()), tokio::sync::oneshot::channel());
+        let turn = logins.turn(client(0)).await.ok().unwrap();
         let noted = move |fits| told.send(fits).unwrap();
         let work = logins.compute(turn, Arc::default(), "alice".to_owned(), "wrong".to_owned(), noted);
         let abandoned = futures::future::select(Box::pin(work), futures::future::ready(()));
@@ -141,22 +182,23 @@ mod tests {
 
     #[tokio::test]
     async fn few_work_and_a_bounded_number_waits() {
-        let logins = Logins::default();
+        let logins = Logins::new(&Limits::default());
         let working = logins.working.available_permits();
         let mut turns = Vec::new();
         for _ in 0..working {
-            turns.push(logins.turn().await.ok().unwrap());
+            turns.push(logins.turn(client(0)).await.ok().unwrap());
         }
+        let share = Limits::default().share_of(WAITING);
         let waiting: Vec<_> = (0..WAITING)
-            .map(|_| {
+            .map(|place| {
                 let logins = logins.clone();
-                tokio::spawn(async move { logins.turn().await.is_ok() })
+                tokio::spawn(async move { logins.turn(client(place / share)).await.is_ok() })
             })
             .collect();
         while logins.waiting.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        assert!(matches!(logins.turn().await, Err(AuthError::Busy)));
+        assert!(matches!(logins.turn(client(WAITING)).await, Err(AuthError::Busy)));
         drop(turns);
         for task in waiting {
             assert!(task.await.unwrap());

@@ -18,6 +18,7 @@ mod blobs;
 mod body;
 mod catalogue;
 mod copy;
+mod detached;
 mod error;
 mod fsck;
 mod holders;
@@ -39,27 +40,29 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
-use moka::sync::Cache;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::RwLock;
 
 pub use self::blobs::{Blob, BlobBody};
 pub use self::copy::{CopyOptions, CopyProblem, CopyProgress, CopySource, CopySummary};
+use self::detached::Detached;
 pub use self::error::ContentError;
 pub use self::fsck::{Finding, FsckMode, FsckObserver, FsckSummary, Problem};
 use self::holders::Holders;
 use self::hot::Hot;
 pub use self::manifests::{NewManifest, StoredManifest};
 pub use self::referrers::{ReferrerDescriptor, ReferrersPage};
-use self::sessions::Turns;
 pub use self::sessions::UploadId;
+use self::sessions::{Ended, Turns};
 pub use self::sweep::UploadSweep;
 use crate::config::CacheSettings;
 use crate::oci::RepositoryName;
 use crate::registry::names::Names;
 pub use crate::registry::storage::{BodyStream, ByteRange};
-use crate::registry::storage::{Condition, DeleteCondition, Entry, Key, ObjectStore, Prefix, Put, StorageError};
+use crate::registry::storage::{
+    Condition, DeleteCondition, Entry, Key, ObjectStore, Prefix, Put, SignedUrls, StorageError,
+};
 use crate::telemetry::carried;
 
 /// Ended uploads that are told from those that have received nothing yet.
@@ -78,7 +81,7 @@ const PAGE: usize = 1000;
 #[derive(Clone)]
 pub struct Content {
     store: Arc<dyn ObjectStore>,
-    ended: Cache<UploadId, ()>,
+    ended: Ended,
     hot: Hot,
     turns: Turns,
     /// Shared by pushes of manifests to a repository, taken alone by deletions: a tag that is being pushed must not
@@ -87,6 +90,7 @@ pub struct Content {
     /// The tags that may point to a manifest, in repositories where manifests have been deleted (`tags`).
     tagged: Arc<Names>,
     holders: Holders,
+    redirect: Option<Arc<dyn SignedUrls>>,
 }
 
 impl Content {
@@ -99,12 +103,18 @@ impl Content {
         Self {
             hot: Hot::new(cache.manifest_bytes, age),
             store,
-            ended: Cache::builder().max_capacity(MAX_ENDED).time_to_idle(UPLOAD_IDLE).build(),
+            ended: Ended::new(MAX_ENDED),
             turns: Turns::default(),
             repository_locks: Arc::new(std::array::from_fn(|_| RwLock::default())),
             tagged: Arc::new(Names::new(MAX_TAGGED)),
             holders: Holders::default(),
+            redirect: None,
         }
+    }
+
+    /// With addresses at which clients can get the content of blobs without passing through this process.
+    pub fn with_redirect(self, redirect: Option<Arc<dyn SignedUrls>>) -> Self {
+        Self { redirect, ..self }
     }
 
     fn repository_lock(&self, repository: &RepositoryName) -> &RwLock<()> {
@@ -116,16 +126,7 @@ impl Content {
         &self,
         work: impl FnOnce(Content) -> BoxFuture<'static, Result<T, ContentError>>,
     ) -> Result<T, ContentError> {
-        match tokio::spawn(carried(work(self.clone()))).await {
-            Ok(result) => result,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(error) => {
-                    let source = std::io::Error::other(error);
-                    Err(StorageError::Io { action: "go on while the process ends", source }.into())
-                }
-            },
-        }
+        Detached::new(carried(work(self.clone()))).await
     }
 
     async fn exists(&self, key: &Key) -> Result<bool, ContentError> {

@@ -6,8 +6,8 @@
 //! request, as most do, never has a staged upload if the content is small.
 //!
 //! # Guarantees
-//! - What has arrived stays, also when the connection breaks off or the process dies, and `upload_status` tells how
-//!   much that is.
+//! - What has arrived stays when the connection breaks off, and all but the last MiB or so of it when the process dies;
+//!   `upload_status` tells how much that is.
 //! - From the last look at the hash to the publication nobody else can write: the staged upload's writer is held.
 
 use bytes::Bytes;
@@ -65,7 +65,8 @@ impl Content {
     /// A session that has ended already succeeds again if the repository holds the blob.
     ///
     /// Errors: those of [`append_upload`](Content::append_upload);
-    /// [`DigestMismatch`](ContentError::DigestMismatch), after which the session is gone.
+    /// [`DigestMismatch`](ContentError::DigestMismatch), after which the session is gone;
+    /// [`UploadUnknown`](ContentError::UploadUnknown) also for one that has ended and left the repository without the blob.
     pub async fn finish_upload(
         &self,
         repository: &RepositoryName,
@@ -87,9 +88,10 @@ impl Content {
                 check_offset(at, &staged)?;
                 let completed = content.complete(&repository, &id, staged, Body::new(stream), &digest).await;
                 match &completed {
+                    // Nothing is staged, or no longer.
+                    Ok(()) => content.ended.note(&id),
                     // Without room the content can't be completed, and what is there of it takes room from others.
-                    Ok(())
-                    | Err(ContentError::DigestMismatch { .. } | ContentError::Storage(StorageError::OutOfSpace)) => {
+                    Err(ContentError::DigestMismatch { .. } | ContentError::Storage(StorageError::OutOfSpace)) => {
                         content.forget_session(&id).await;
                     }
                     Err(_) => {}
@@ -130,7 +132,12 @@ impl Content {
         let actual = self.digest_of_stage(&id.stage(), digest.algorithm(), hasher).await?;
         check_digest(digest, actual)?;
         writer.publish(&keys::blob(digest)).await.map_err(stage_error)?;
-        self.link_blob(repository, digest).await
+        let linked = self.link_blob(repository, digest).await;
+        if linked.is_err() {
+            // What was uploaded is no longer this session's, which would be taken for one that has received nothing.
+            self.forget_session(id).await;
+        }
+        linked
     }
 
     /// Appends `body` at the end. What arrives of a body that breaks off is kept.

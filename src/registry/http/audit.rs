@@ -3,6 +3,8 @@
 //! # Guarantees
 //! - Each record has all of its fields: there is one place that writes them, and an event can't be made without its own.
 //! - No password and no token is ever in one. A user name is in it as far as it can be one.
+//! - What somebody with a valid credential has done, or was not let do, is always recorded, and waits for the log where that
+//!   stalls. The other records anybody can cause, as many as he likes: without room for them they are dropped and counted.
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -12,10 +14,12 @@ use http::request::Parts;
 
 use super::Route;
 use super::error::RequestError;
+use super::record::Names;
 use crate::oci::{Digest, Reference, RepositoryName};
+use crate::policy::Identity;
 use crate::registry::auth::AuthError;
 use crate::registry::content::UploadId;
-use crate::telemetry::RequestId;
+use crate::telemetry::{RequestId, UNVERIFIED};
 
 /// Characters of a user name that nobody has verified.
 const USER: usize = 64;
@@ -73,7 +77,7 @@ pub struct AuditContext<'a> {
 
 impl AuditContext<'_> {
     /// Records what somebody has done.
-    pub fn done(&self, identity: &dyn Display, event: Event<'_>) {
+    pub fn done(&self, identity: &Identity, event: Event<'_>) {
         let record = match event {
             Event::Push { repository, reference, digest } => Record {
                 repository: Some(repository),
@@ -101,14 +105,15 @@ impl AuditContext<'_> {
             Event::Login => Record::new("login"),
             Event::Token { scope } => Record { scope: Some(scope), ..Record::new("token") },
         };
-        self.write(identity, &record);
+        self.write(identity, *identity != Identity::Anonymous, &record);
     }
 
     /// Records that somebody was turned away. That a client is asked to log in, or to come with a token that fits, is
     /// part of every login and no record.
     ///
-    /// `user` is whom the client said to be. What it asked for is read from the request again: refusals are rare.
-    pub fn refused(&self, error: &RequestError, identity: Option<&str>, user: Option<&str>, parts: &Parts) {
+    /// What it asked for is read from the request again: refusals are rare.
+    pub fn refused(&self, error: &RequestError, names: &Names, parts: &Parts) {
+        let Names { identity, user } = names;
         let event = match error {
             RequestError::Auth(AuthError::Required | AuthError::InsufficientScope) => return,
             RequestError::Auth(AuthError::Denied(_)) => "denied",
@@ -120,9 +125,9 @@ impl AuditContext<'_> {
         };
         let route = Route::parse(self.method, parts.uri.path(), parts.uri.query().unwrap_or_default()).ok();
         let target = route.as_ref().map(Route::target).unwrap_or_default();
-        let user = user.map(shown_user);
+        let user = user.as_deref().map(shown_user);
         // Who has failed to log in is nobody, also where the form came in an anonymous request.
-        let identity = identity.filter(|_| event == "denied");
+        let identity = identity.as_deref().filter(|_| event == "denied");
         let record = Record {
             refused: Some(error),
             user: user.as_deref(),
@@ -131,28 +136,35 @@ impl AuditContext<'_> {
             digest: target.digest.map(|digest| digest as &dyn Display),
             ..Record::new(event)
         };
-        self.write(&identity.unwrap_or("-"), &record);
+        self.write(&identity.unwrap_or("-"), identity.is_some(), &record);
     }
 
-    fn write(&self, identity: &dyn Display, record: &Record<'_>) {
+    fn write(&self, identity: &dyn Display, is_verified: bool, record: &Record<'_>) {
         let Self { method, remote, request_id } = *self;
         let Record { event, refused, user, repository, from, reference, digest, scope } = *record;
-        tracing::info!(
-            target: "audit",
-            event,
-            result = if refused.is_some() { "refused" } else { "done" },
-            %identity,
-            user,
-            method = method.as_str(),
-            repository = repository.map(tracing::field::display),
-            from = from.map(tracing::field::display),
-            reference = reference.map(tracing::field::display),
-            digest = digest.map(tracing::field::display),
-            scope,
-            reason = refused.map(tracing::field::display),
-            %remote,
-            request_id = request_id.as_str(),
-        );
+        // The name of an event is known before it happens.
+        macro_rules! write {
+            ($name:expr) => {
+                tracing::info!(
+                    name: $name,
+                    target: "audit",
+                    event,
+                    result = if refused.is_some() { "refused" } else { "done" },
+                    %identity,
+                    user,
+                    method = method.as_str(),
+                    repository = repository.map(tracing::field::display),
+                    from = from.map(tracing::field::display),
+                    reference = reference.map(tracing::field::display),
+                    digest = digest.map(tracing::field::display),
+                    scope,
+                    reason = refused.map(tracing::field::display),
+                    %remote,
+                    request_id = request_id.as_str(),
+                )
+            };
+        }
+        if is_verified { write!("verified") } else { write!(UNVERIFIED) }
     }
 }
 

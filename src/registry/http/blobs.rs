@@ -1,7 +1,7 @@
 //! Blobs on their way out (distribution-spec, "Pulling blobs"), and their deletion.
 
 use axum::body::Body;
-use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_RANGE};
+use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_RANGE, LOCATION};
 use http::response::Builder;
 use http::{HeaderMap, Response, StatusCode};
 
@@ -9,6 +9,7 @@ use super::audit::Event;
 use super::dispatch::Permitted;
 use super::error::RequestError;
 use super::range::RequestedRange;
+use super::redirect;
 use super::respond::{about, is_known_to_client};
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::content::{BlobBody, ContentError};
@@ -25,6 +26,16 @@ pub async fn get(
     if is_known_to_client(permitted.headers, digest) {
         content.stat_blob(repository, digest).await?;
         return Ok(blob(StatusCode::NOT_MODIFIED, digest).body(Body::empty())?);
+    }
+    if content.has_addresses()
+        && redirect::may_follow(permitted.headers)
+        && let Some(address) = content.blob_address(repository, digest).await?
+        && redirect::is_fit(&address, permitted.headers, permitted.over_tls)
+    {
+        return Ok(about(StatusCode::TEMPORARY_REDIRECT, digest)
+            .header(LOCATION, address)
+            .header(CACHE_CONTROL, "no-store")
+            .body(Body::empty())?);
     }
     let range = match requested_range(permitted.headers, digest) {
         RequestedRange::Whole => None,

@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep};
 
+use super::pace::Pace;
 use crate::config::Limits;
 
 /// How much of a body that nobody wants is read, and for how long.
@@ -49,7 +50,7 @@ impl RequestBody {
             missing: None,
             room: u64::MAX,
             idle: limits.idle(),
-            pace: Pace::new(limits),
+            pace: Pace::new(limits.minimum_bytes_per_second, limits.idle()),
             waiting_since: None,
             timer: None,
             ended,
@@ -119,33 +120,6 @@ impl RequestBody {
     }
 }
 
-/// How fast a client sends while it is waited for.
-struct Pace {
-    /// Bytes per second.
-    minimum: u64,
-    window: Duration,
-    waited: Duration,
-    bytes: u64,
-}
-
-impl Pace {
-    fn new(limits: &Limits) -> Self {
-        Self { minimum: limits.minimum_bytes_per_second, window: limits.idle(), waited: Duration::ZERO, bytes: 0 }
-    }
-
-    /// Takes note of a piece that has been waited for, and judges at the end of each window.
-    fn is_too_slow(&mut self, waited: Duration, length: usize) -> bool {
-        self.waited += waited;
-        self.bytes += length as u64;
-        if self.waited < self.window {
-            return false;
-        }
-        let too_slow = (self.bytes as f64) < self.minimum as f64 * self.waited.as_secs_f64();
-        (self.waited, self.bytes) = (Duration::ZERO, 0);
-        too_slow
-    }
-}
-
 fn wrong_length() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the body is not as long as Content-Range says")
 }
@@ -158,7 +132,7 @@ impl Stream for RequestBody {
         match self.stream.poll_next_unpin(context) {
             Poll::Ready(item) => {
                 if let (Some(since), Some(Ok(piece))) = (self.waiting_since.take(), &item)
-                    && self.pace.is_too_slow(since.elapsed(), piece.len())
+                    && self.pace.is_too_slow(since.elapsed(), piece.len() as u64)
                 {
                     return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
                 }
@@ -236,21 +210,5 @@ mod tests {
         assert!(body(&["ab", "c"]).at_most(3).read_all(9).await.is_ok());
         let error = body(&["ab", "c"]).at_most(2).read_all(9).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
-    }
-
-    #[test]
-    fn pace_is_judged_over_a_window_of_waiting() {
-        let limits = Limits { idle_seconds: 10, minimum_bytes_per_second: 100, ..Limits::default() };
-        let second = Duration::from_secs(1);
-        let judged = |bytes: usize, limits: &Limits| {
-            let mut pace = Pace::new(limits);
-            (0..30).position(|_| pace.is_too_slow(second, bytes))
-        };
-        assert_eq!(judged(1, &limits), Some(9), "not before the window is over");
-        assert_eq!(judged(100, &limits), None);
-        assert_eq!(judged(1, &Limits { minimum_bytes_per_second: 0, ..limits.clone() }), None);
-        let mut late = Pace::new(&limits);
-        assert!((0..15).all(|_| !late.is_too_slow(second, 1000)), "each window for itself");
-        assert!((0..15).any(|_| late.is_too_slow(second, 1)));
     }
 }

@@ -1,5 +1,6 @@
 //! The steps that each request goes through: parse, authenticate, authorize, handle, answer, record.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -17,13 +18,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use super::audit::{AuditContext, Event};
 use super::body::RequestBody;
 use super::error::{ErrorContext, RequestError};
-use super::metrics::method_label;
+use super::metrics::{InFlight, method_label};
 use super::origin::{Arrival, Origin};
 use super::record::{AccessLine, Record, RecordedBody, Seen};
-use super::{App, Route, blobs, catalog, manifests, referrers, tags, tokens, uploads};
+use super::{App, Route, Scheme, blobs, catalog, manifests, referrers, tags, tokens, uploads};
 use crate::oci::RepositoryName;
 use crate::policy::{Action, ImmutableTags, Operation};
 use crate::registry::auth::{Attempt, AuthError, Authenticator, Caller, Credentials, Published, challenge};
+use crate::registry::shares::{Share, Shares};
 use crate::telemetry::{RequestId, RequestSpan, traced};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -39,6 +41,14 @@ pub(super) struct Shared {
     manifest_memory: Arc<Semaphore>,
     /// Blobs that may be received beside those that are.
     uploads: Semaphore,
+    upload_shares: Shares,
+}
+
+/// A place among the blobs that are being received, until this is dropped.
+pub(super) struct UploadPlace<'a> {
+    _place: SemaphorePermit<'a>,
+    _share: Share,
+    _counted: InFlight,
 }
 
 /// A request that may be done: what handlers work with.
@@ -51,6 +61,8 @@ pub(super) struct Permitted<'a> {
     pub audit: AuditContext<'a>,
     pub seen: &'a Seen,
     pub now: Timestamp,
+    /// Whether the client speaks TLS, with us or with a trusted proxy.
+    pub over_tls: bool,
 }
 
 impl Permitted<'_> {
@@ -83,9 +95,10 @@ pub fn router(app: App) -> axum::Router {
     let limits = Arc::clone(&app.limits);
     let shared = Arc::new(Shared {
         app,
-        authenticator: Authenticator::default(),
+        authenticator: Authenticator::new(&limits),
         manifest_memory: Arc::new(Semaphore::new(kibibytes(limits.manifest_memory_bytes) as usize)),
         uploads: Semaphore::new(limits.uploads),
+        upload_shares: Shares::new(limits.share_of(limits.uploads)),
     });
     axum::Router::new().fallback(move |request: Request<Body>| answer(Arc::clone(&shared), request))
 }
@@ -118,9 +131,10 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
     let handled = request_id.scope(RequestSpan::around(span.as_ref(), handle(permitting, route, body)));
     // A panic becomes a response: the other requests on this connection go on.
     let handled = AssertUnwindSafe(handled).catch_unwind().await;
+    let names = seen.into_names();
     let mut response = handled.unwrap_or(Err(RequestError::Panic)).unwrap_or_else(|error| {
         let is_token_endpoint = route_name == "token";
-        audit.refused(&error, seen.identity.get().map(String::as_str), seen.user.get().map(String::as_str), &parts);
+        audit.refused(&error, &names, &parts);
         if let RequestError::Auth(error) = &error {
             shared.app.metrics.refused(error);
         }
@@ -137,7 +151,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
         access: AccessLine::wanted().then(|| AccessLine {
             path: parts.uri.path().to_owned(),
             remote: arrival.client,
-            identity: seen.identity.into_inner().unwrap_or_else(|| "-".to_owned()),
+            identity: names.identity.unwrap_or_else(|| "-".to_owned()),
         }),
         span,
         status: response.status().as_u16(),
@@ -165,9 +179,10 @@ async fn handle(
     body: RequestBody,
 ) -> Result<Response<Body>, RequestError> {
     let Prepared { route, published, caller, now } = prepare(permitting, route).await?;
-    let Permitting { shared, parts, audit, seen, .. } = permitting;
+    let Permitting { shared, parts, origin, audit, seen } = permitting;
+    let over_tls = origin.is_some_and(|origin| origin.scheme == Scheme::Https);
     let (published, caller, headers) = (&published, &caller, &parts.headers);
-    let done = run(&Permitted { shared, published, caller, headers, audit, seen, now }, route, body).await;
+    let done = run(&Permitted { shared, published, caller, headers, audit, seen, now, over_tls }, route, body).await;
     if done.as_ref().is_err_and(RequestError::is_denial) {
         seen.identity(caller.identity());
     }
@@ -307,10 +322,11 @@ impl Shared {
         }
     }
 
-    /// A place among the blobs that are being received, until what is returned is dropped.
-    pub(super) fn receive_blob(&self) -> Result<(SemaphorePermit<'_>, impl Drop + use<>), RequestError> {
+    /// A place among the blobs that are being received.
+    pub(super) fn receive_blob(&self, client: IpAddr) -> Result<UploadPlace<'_>, RequestError> {
+        let share = self.upload_shares.take(client).ok_or(RequestError::ClientBusy { what: "blobs" })?;
         let place = self.uploads.try_acquire().map_err(|_| RequestError::Busy { what: "blobs" })?;
-        Ok((place, self.app.metrics.upload()))
+        Ok(UploadPlace { _place: place, _share: share, _counted: self.app.metrics.upload() })
     }
 }
 

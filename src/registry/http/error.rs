@@ -53,6 +53,8 @@ pub enum RequestError {
     BlobTooLarge { limit: u64 },
     #[error("too many {what} are being received; try again")]
     Busy { what: &'static str },
+    #[error("this client is sending too many {what} at the same time; try again")]
+    ClientBusy { what: &'static str },
     #[error("the registry has no policy yet; try again")]
     NoPolicy,
     #[error("response can't be made")]
@@ -145,7 +147,9 @@ impl RequestError {
             RequestError::Body(error) => body_status(error),
             RequestError::NameTooLong { .. } => (Status::BAD_REQUEST, Code::NameInvalid),
             RequestError::BlobTooLarge { .. } => (Status::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
-            RequestError::Busy { .. } => (Status::TOO_MANY_REQUESTS, Code::TooManyRequests),
+            RequestError::Busy { .. } | RequestError::ClientBusy { .. } => {
+                (Status::TOO_MANY_REQUESTS, Code::TooManyRequests)
+            }
             RequestError::NoPolicy => (Status::SERVICE_UNAVAILABLE, Code::Unavailable),
             RequestError::Response(_) | RequestError::Cursor | RequestError::Panic => {
                 (Status::INTERNAL_SERVER_ERROR, Code::Unknown)
@@ -168,6 +172,7 @@ impl RequestError {
             }
             RequestError::Auth(AuthError::Busy) => add(RETRY_AFTER, "1"),
             RequestError::Busy { .. }
+            | RequestError::ClientBusy { .. }
             | RequestError::Content(ContentError::Storage(StorageError::Unavailable { .. })) => {
                 add(RETRY_AFTER, "5");
             }

@@ -2,7 +2,6 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,9 +9,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use super::activity::Activity;
+use super::pace::Pace;
+use crate::config::Limits;
 
-/// A socket whose writes fail once the client has taken nothing for too long.
+/// A socket whose writes fail once the client has taken nothing for too long, or too little.
 ///
 /// It costs a look at the clock for each write that has to wait, and nothing for the others: the timer is set again
 /// only when it goes off. What the kernel still holds is thrown away, so that a dead client keeps no memory of it.
@@ -21,25 +21,36 @@ pub struct Guarded {
     idle: Duration,
     waiting_since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
-    activity: Arc<Activity>,
+    pace: Pace,
 }
 
 impl Guarded {
-    pub fn new(stream: TcpStream, idle: Duration, activity: Arc<Activity>) -> Self {
-        Self { stream, idle, waiting_since: None, timer: None, activity }
+    pub fn new(stream: TcpStream, limits: &Limits) -> Self {
+        let pace = Pace::new(limits.minimum_response_bytes_per_second, limits.idle());
+        Self { stream, idle: limits.idle(), waiting_since: None, timer: None, pace }
     }
 
     fn written(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match polled {
-            Poll::Ready(written) => {
-                self.waiting_since = None;
-                if let Ok(length) = written {
-                    self.activity.wrote(length);
+            Poll::Ready(Ok(length)) => {
+                if let Some(since) = self.waiting_since.take()
+                    && self.pace.is_too_slow(since.elapsed(), length as u64)
+                {
+                    return Poll::Ready(self.give_up());
                 }
-                Poll::Ready(written)
+                Poll::Ready(Ok(length))
             }
-            Poll::Pending => self.poll_stalled(context).map(|()| Err(io::ErrorKind::TimedOut.into())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => self.poll_stalled(context).map(|()| self.give_up()),
         }
+    }
+
+    fn give_up(&self) -> io::Result<usize> {
+        // Without it the kernel goes on offering the rest for a quarter of an hour.
+        if let Err(error) = self.stream.set_zero_linger() {
+            tracing::debug!(%error, "connection can't be reset");
+        }
+        Err(io::ErrorKind::TimedOut.into())
     }
 
     fn poll_stalled(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -47,10 +58,6 @@ impl Guarded {
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         while timer.as_mut().poll(context).is_ready() {
             if Instant::now() >= deadline {
-                // Without it the kernel goes on offering the rest for a quarter of an hour.
-                if let Err(error) = self.stream.set_zero_linger() {
-                    tracing::debug!(%error, "connection can't be reset");
-                }
                 return Poll::Ready(());
             }
             timer.as_mut().reset(deadline);

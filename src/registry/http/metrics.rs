@@ -62,6 +62,7 @@ pub struct HttpMetrics {
     sent: Counter,
     uploads: Gauge,
     connections: Gauge,
+    connections_refused: Counter,
 }
 
 /// Something that is counted as long as this lives: an upload that is being received, or an open connection.
@@ -85,6 +86,7 @@ impl HttpMetrics {
             sent: Counter::default(),
             uploads: Gauge::default(),
             connections: Gauge::default(),
+            connections_refused: Counter::default(),
         };
         metrics.register(|registry| {
             registry.register("http_requests", "Requests answered, by what they asked for", new.requests.clone());
@@ -102,6 +104,11 @@ impl HttpMetrics {
             registry.register("http_sent_bytes", "Bytes of response bodies", new.sent.clone());
             registry.register("uploads_in_flight", "Requests that are sending content of blobs", new.uploads.clone());
             registry.register("http_connections", "Connections that are open", new.connections.clone());
+            registry.register(
+                "http_connections_refused",
+                "Connections closed at once, because their client had its share of them",
+                new.connections_refused.clone(),
+            );
         });
         new
     }
@@ -114,6 +121,10 @@ impl HttpMetrics {
     pub(super) fn connection(&self) -> InFlight {
         self.connections.inc();
         InFlight(self.connections.clone())
+    }
+
+    pub(super) fn connection_refused(&self) {
+        self.connections_refused.inc();
     }
 
     /// Counts who is turned away.

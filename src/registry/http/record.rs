@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -17,19 +17,36 @@ use crate::telemetry::{RequestId, RequestSpan};
 
 /// What is found out about a caller on the way, for logs and audits, whatever becomes of the request.
 #[derive(Debug, Default)]
-pub struct Seen {
-    pub identity: OnceLock<String>,
-    /// Whom it says to be, before anything has been verified.
-    pub user: OnceLock<String>,
+pub struct Seen(Mutex<Names>);
+
+/// Who makes a request.
+#[derive(Debug, Default)]
+pub struct Names {
+    pub identity: Option<String>,
+    /// Whom the client says to be, before anything has been verified.
+    pub user: Option<String>,
 }
 
 impl Seen {
     pub fn identity(&self, identity: &impl ToString) {
-        self.identity.get_or_init(|| identity.to_string());
+        self.names().identity = Some(identity.to_string());
     }
 
     pub fn user(&self, user: &str) {
-        self.user.get_or_init(|| user.to_owned());
+        self.names().user = Some(user.to_owned());
+    }
+
+    /// From now on other credentials count than those in the header.
+    pub fn start_over(&self) {
+        *self.names() = Names::default();
+    }
+
+    pub fn into_names(self) -> Names {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! # Guarantees
 //! - Each step of a connection that waits for the client has an end: handshake, request head, pause in a body.
-//! - A client that takes nothing of its response is cut, and an HTTP/2 connection without requests is closed, as HTTP/1.1's
-//!   are.
-//! - There are at most `limits.connections`; more wait in the kernel's queue. What one of them may take up is bounded.
+//! - A client that takes nothing of its response, or too little, is cut; over HTTP/2 the request is reset, whatever else
+//!   goes on on its connection. An HTTP/2 connection without requests is closed, as HTTP/1.1's are.
+//! - There are at most `limits.connections`; more wait in the kernel's queue. What one of them may take up is bounded, and
+//!   so is the share of them that one client has.
 //! - No error of one connection, and no panic in it, touches another.
 //! - After the shutdown no connection is accepted, open requests may go on for the drain time, then they are cut.
 
@@ -19,7 +20,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -28,10 +29,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
-use super::activity::{Activity, Quiet};
+use super::activity::{Activity, Quiet, Streams};
 use super::guarded::Guarded;
-use super::{CertificateFiles, Connection, HttpMetrics, Scheme, TlsError};
-use crate::config::Limits;
+use super::{App, CertificateFiles, Connection, HttpMetrics, Scheme, TlsError};
+use crate::config::{Limits, Proxies};
+use crate::registry::shares::Shares;
 
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
 /// After an error of `accept` that concerns the process and not the connection, such as too few descriptors.
@@ -55,6 +57,22 @@ pub enum ServeError {
     Listener(#[source] io::Error),
 }
 
+/// What connections are held to, and counted with.
+#[derive(Clone)]
+pub struct Bounds {
+    pub limits: Arc<Limits>,
+    /// Whose connections carry requests of many clients.
+    pub proxies: Proxies,
+    pub metrics: HttpMetrics,
+}
+
+impl Bounds {
+    pub fn of(app: &App) -> Self {
+        let App { limits, proxies, metrics, .. } = app;
+        Self { limits: Arc::clone(limits), proxies: proxies.clone(), metrics: metrics.clone() }
+    }
+}
+
 /// Serves until `shutdown`, then lets open requests go on for `drain`.
 ///
 /// The certificate is followed while the server runs. A client that speaks plain HTTP to a TLS server is cut off.
@@ -62,8 +80,7 @@ pub async fn serve<S>(
     listener: TcpListener,
     tls: Option<Arc<CertificateFiles>>,
     service: S,
-    limits: Arc<Limits>,
-    metrics: HttpMetrics,
+    bounds: Bounds,
     shutdown: CancellationToken,
     drain: Duration,
 ) -> Result<(), ServeError>
@@ -73,7 +90,9 @@ where
 {
     let address = listener.local_addr().map_err(ServeError::Listener)?;
     let acceptor = tls.as_ref().map(|files| files.server_config()).transpose()?.map(TlsAcceptor::from);
+    let Bounds { limits, proxies, metrics } = bounds;
     let permits = Arc::new(Semaphore::new(limits.connections));
+    let shares = Shares::new(limits.share_of(limits.connections));
     let server = Server { acceptor, service, protocols: Protocols::new(&limits), limits };
     let watching = shutdown.child_token();
     if let Some(files) = tls {
@@ -87,10 +106,16 @@ where
         // Those that are over are let go of; a panic in one has been reported by the panic hook.
         while connections.try_join_next().is_some() {}
         let Some((stream, peer, permit)) = accepted else { continue };
+        let share = shares.take(peer.ip());
+        if share.is_none() && !proxies.trusts(peer.ip()) {
+            metrics.connection_refused();
+            tracing::debug!(%peer, "client has its share of the connections; closed");
+            continue;
+        }
         let (server, shutdown, counted) = (server.clone(), shutdown.clone(), metrics.connection());
         connections.spawn(async move {
             server.connection(stream, peer, shutdown).await;
-            drop((permit, counted));
+            drop((permit, share, counted));
         });
     }
 
@@ -139,7 +164,7 @@ struct Server<S> {
 /// One builder for each protocol. One that finds out by itself would wait for a silent client without end.
 struct Protocols {
     http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
+    http2: http2::Builder<Streams>,
 }
 
 impl Protocols {
@@ -151,7 +176,7 @@ impl Protocols {
             .header_read_timeout(limits.head())
             .max_header_size(limits.head_bytes)
             .max_buf_size(HTTP1_BUFFER.max(limits.head_bytes));
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        let mut http2 = http2::Builder::new(Streams);
         http2
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
@@ -171,29 +196,21 @@ where
     S::Future: Send + 'static,
 {
     async fn connection(self, stream: TcpStream, peer: SocketAddr, shutdown: CancellationToken) {
-        let activity = Arc::new(Activity::default());
-        let stream = Guarded::new(stream, self.limits.idle(), Arc::clone(&activity));
+        let stream = Guarded::new(stream, &self.limits);
         match self.acceptor.clone() {
             None => self.http1(stream, Connection { peer, scheme: Scheme::Http }, shutdown).await,
             // Boxed, or plain connections would be as large.
-            Some(acceptor) => Box::pin(self.tls(acceptor, stream, peer, activity, shutdown)).await,
+            Some(acceptor) => Box::pin(self.tls(acceptor, stream, peer, shutdown)).await,
         }
     }
 
-    async fn tls(
-        &self,
-        acceptor: TlsAcceptor,
-        stream: Guarded,
-        peer: SocketAddr,
-        activity: Arc<Activity>,
-        shutdown: CancellationToken,
-    ) {
+    async fn tls(&self, acceptor: TlsAcceptor, stream: Guarded, peer: SocketAddr, shutdown: CancellationToken) {
         match tokio::time::timeout(self.limits.handshake(), acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 let connection = Connection { peer, scheme: Scheme::Https };
                 if is_http2 {
-                    Box::pin(self.http2(stream, connection, activity, shutdown)).await;
+                    Box::pin(self.http2(stream, connection, shutdown)).await;
                 } else {
                     Box::pin(self.http1(stream, connection, shutdown)).await;
                 }
@@ -229,14 +246,17 @@ where
         log_end(served, connection);
     }
 
-    async fn http2<I>(&self, io: I, connection: Connection, activity: Arc<Activity>, shutdown: CancellationToken)
+    async fn http2<I>(&self, io: I, connection: Connection, shutdown: CancellationToken)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let activity = Arc::new(Activity::default());
         let service = service_fn(|request: Request<Incoming>| {
-            let request_in_progress = activity.begin();
-            let response = self.respond(request, connection);
-            async move { response.await.map(|response| response.map(|body| request_in_progress.answering(body))) }
+            let (activity, response) = (Arc::clone(&activity), self.respond(request, connection));
+            async move {
+                let in_progress = activity.begin();
+                response.await.map(|response| response.map(|body| in_progress.answering(body)))
+            }
         });
         let mut serving = std::pin::pin!(self.protocols.http2.serve_connection(TokioIo::new(io), service));
         let served = tokio::select! {

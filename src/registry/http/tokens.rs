@@ -9,6 +9,7 @@ use super::body::RequestBody;
 use super::dispatch::Permitted;
 use super::error::RequestError;
 use super::percent::decode_query;
+use super::record::AccessLine;
 use super::route::RouteError;
 use crate::registry::auth::{Caller, FormGrant, TokenForm, TokenRequest, issue};
 use crate::telemetry::traced;
@@ -28,11 +29,15 @@ pub async fn post(permitted: &Permitted<'_>, mut body: RequestBody) -> Result<Re
     let text = std::str::from_utf8(&bytes).map_err(|_| refused())?;
     let pairs = decode_query(text).map_err(RouteError::from)?;
     let TokenForm { grant, offline, request } = TokenForm::from_pairs(&pairs).map_err(RouteError::from)?;
+    permitted.seen.start_over();
     if let FormGrant::Password { username, .. } = &grant {
         permitted.seen.user(username);
     }
     let verified = permitted.shared.authenticator.authenticate_form(&grant, permitted.attempt());
     let caller = traced("authenticate", "form", verified).await?;
+    if AccessLine::wanted() {
+        permitted.seen.identity(caller.identity());
+    }
     respond(permitted, &caller, &request, offline)
 }
 

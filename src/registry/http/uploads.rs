@@ -32,7 +32,7 @@ pub async fn start(
         return created(repository, &mount.digest);
     }
     if let (None, Some(digest)) = (mount, digest) {
-        let _place = permitted.shared.receive_blob()?;
+        let _place = permitted.shared.receive_blob(permitted.audit.remote)?;
         let body = bounded(permitted, body, 0)?;
         content.put_blob(repository, &digest, body.boxed()).await?;
         permitted.audit(Event::Upload { repository, digest: &digest });
@@ -73,8 +73,9 @@ pub async fn append(
 ) -> Result<Response<Body>, RequestError> {
     let id = open(permitted, repository, upload)?;
     let Chunk { at, length } = Chunk::of(permitted.headers)?;
-    let _place = permitted.shared.receive_blob()?;
-    let stream = part(permitted, &id, body).await?.expecting(length).boxed();
+    let _place = permitted.shared.receive_blob(permitted.audit.remote)?;
+    let Part { body, at } = part(permitted, &id, at, body).await?;
+    let stream = body.expecting(length).boxed();
     let received = permitted.shared.app.content.append_upload(&id, at, stream).await;
     let received = received.map_err(|error| tell_where_to_go_on(error, repository, upload))?;
     progress(StatusCode::ACCEPTED, repository, upload, received)
@@ -90,8 +91,9 @@ pub async fn finish(
     let id = open(permitted, repository, upload)?;
     let Chunk { at, length } = Chunk::of(permitted.headers)?;
     // Without a body nothing is received, and who has sent all should not have to come back for the end of it.
-    let _place = (!body.is_empty()).then(|| permitted.shared.receive_blob()).transpose()?;
-    let stream = part(permitted, &id, body).await?.expecting(length).boxed();
+    let _place = (!body.is_empty()).then(|| permitted.shared.receive_blob(permitted.audit.remote)).transpose()?;
+    let Part { body, at } = part(permitted, &id, at, body).await?;
+    let stream = body.expecting(length).boxed();
     let finished = permitted.shared.app.content.finish_upload(repository, &id, at, stream, digest).await;
     finished.map_err(|error| tell_where_to_go_on(error, repository, upload))?;
     permitted.audit(Event::Upload { repository, digest });
@@ -109,14 +111,26 @@ pub async fn cancel(
     Ok(Response::builder().status(StatusCode::NO_CONTENT).body(Body::empty())?)
 }
 
-/// The body, bounded by what the limit leaves beside what the upload has got.
-async fn part(permitted: &Permitted<'_>, id: &UploadId, body: RequestBody) -> Result<RequestBody, RequestError> {
+/// A body, and where it belongs if that is known.
+struct Part {
+    body: RequestBody,
+    at: Option<u64>,
+}
+
+/// The body, bounded by what the limit leaves beside what the upload has got. It may then be added nowhere else: another
+/// request may make the upload longer meanwhile, and each of them has been left the same room.
+async fn part(
+    permitted: &Permitted<'_>,
+    id: &UploadId,
+    at: Option<u64>,
+    body: RequestBody,
+) -> Result<Part, RequestError> {
     let shared = permitted.shared;
     if shared.app.limits.blob_bytes.is_none() || body.is_empty() {
-        return Ok(body);
+        return Ok(Part { body, at });
     }
     let received = shared.app.content.upload_status(id).await?;
-    bounded(permitted, body, received)
+    Ok(Part { body: bounded(permitted, body, received)?, at: at.or(Some(received)) })
 }
 
 /// The body, which may have as many bytes as the limit leaves beside `received`.

@@ -194,6 +194,7 @@ conformance! {
             (ByteRange::From(size - 1), size - 1..size),
             (ByteRange::Suffix(5), size - 5..size),
             (ByteRange::Inclusive(7, u64::MAX), 7..size),
+            (ByteRange::Suffix(u64::MAX), 0..size),
         ];
         for (range, expected) in cases {
             let object = store.get(&key("large"), Some(range)).await.unwrap();
@@ -231,8 +232,10 @@ conformance! {
 
     async fn refuses_a_range_outside_of_the_object(store) {
         put(&store, "a", "content").await;
-        let range = Some(ByteRange::From(7));
-        assert_error!(store.get(&key("a"), range).await, StorageError::RangeNotSatisfiable { size: 7 });
+        let greatest = ByteRange::Inclusive(u64::MAX, u64::MAX);
+        for range in [ByteRange::From(7), ByteRange::From(u64::MAX), greatest, ByteRange::Suffix(0)] {
+            assert_error!(store.get(&key("a"), Some(range)).await, StorageError::RangeNotSatisfiable { size: 7 });
+        }
     }
 
     async fn says_what_is_not_there(store) {

@@ -1,6 +1,6 @@
 //! Objects in memory, for tests: the same clauses as any other back end, and nothing survives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -24,6 +24,7 @@ pub struct MemoryStore {
 struct State {
     objects: BTreeMap<String, Stored>,
     stages: BTreeMap<StageId, Staged>,
+    stuck: BTreeSet<StageId>,
     last_version: u64,
 }
 
@@ -45,6 +46,11 @@ struct Staged {
 impl MemoryStore {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// From now on this staged upload can't be removed.
+    pub fn make_stuck(&self, id: StageId) {
+        self.state().stuck.insert(id);
     }
 
     /// The state is changed by single assignments, so a panic elsewhere can't leave it half-changed.
@@ -214,6 +220,10 @@ impl ObjectStore for MemoryStore {
         let mut state = self.state();
         if state.stage(id)?.busy {
             return Err(StorageError::Busy(id.to_string()));
+        }
+        if state.stuck.contains(id) {
+            let source = std::io::ErrorKind::PermissionDenied.into();
+            return Err(StorageError::Io { action: "remove a staged upload", source });
         }
         state.stages.remove(id);
         Ok(())

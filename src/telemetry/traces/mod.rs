@@ -24,20 +24,10 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 
 use self::client::CollectorClient;
+use super::TraceExport;
 
 /// For one batch of spans.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Where traces go, and which.
-#[derive(Clone, Debug)]
-pub struct TraceExport<'a> {
-    /// URL of the collector. Without a path it gets `/v1/traces`.
-    pub endpoint: &'a str,
-    /// Part of the traces that is kept, from 0 to 1.
-    pub sample_ratio: f64,
-    /// Name of this process in them.
-    pub service_name: &'a str,
-}
 
 /// Why traces can't be sent.
 #[derive(Debug, thiserror::Error)]

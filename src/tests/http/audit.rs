@@ -9,8 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use landfast::oci::Digest;
 use landfast::policy::{FailureLimits, Glob, ImmutableTags, PolicyRule};
+use landfast::telemetry::UNVERIFIED;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
@@ -19,8 +20,8 @@ use crate::harness::{OCI_MANIFEST, Registry, Reply, image, snapshot};
 type Line = BTreeMap<&'static str, String>;
 
 thread_local! {
-    /// What has been logged on this thread, with its target.
-    static LOGGED: RefCell<Vec<(&'static str, Line)>> = const { RefCell::new(Vec::new()) };
+    /// What has been logged on this thread.
+    static LOGGED: RefCell<Vec<(&'static Metadata<'static>, Line)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Collects lines, each for the test on whose thread it was logged. There is one for all tests: with one for each, what
@@ -46,7 +47,7 @@ impl<S: Subscriber> Layer<S> for Collector {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields(Line::new());
         event.record(&mut fields);
-        LOGGED.with_borrow_mut(|logged| logged.push((event.metadata().target(), fields.0)));
+        LOGGED.with_borrow_mut(|logged| logged.push((event.metadata(), fields.0)));
     }
 }
 
@@ -61,7 +62,16 @@ impl Lines {
     }
 
     fn take(&self) -> Vec<Line> {
-        LOGGED.take().into_iter().filter(|(target, _)| *target == self.0).map(|(_, line)| line).collect()
+        self.events().map(|(_, line)| line).collect()
+    }
+
+    /// The names of the events since the last look.
+    fn names(&self) -> Vec<&'static str> {
+        self.events().map(|(metadata, _)| metadata.name()).collect()
+    }
+
+    fn events(&self) -> impl Iterator<Item = (&'static Metadata<'static>, Line)> {
+        LOGGED.take().into_iter().filter(|(metadata, _)| metadata.target() == self.0)
     }
 
     /// The only line since the last look.
@@ -257,6 +267,66 @@ async fn a_login_by_form_is_recorded_under_the_users_name() {
         record(&reply, &[&fields, more].concat())
     };
     assert_eq!(lines.take(), [line("login", &[]), line("token", &[("scope", "")])]);
+}
+
+/// A form logs somebody in whoever the header may name.
+#[tokio::test]
+async fn a_login_by_form_beside_another_is_recorded_under_the_forms_name() {
+    let registry = Registry::new();
+    registry.publish_users(&[("alice", "secret")]);
+    let form = |credentials: &str| {
+        let call = registry.by("dev", "POST", "/token").header("content-type", "application/x-www-form-urlencoded");
+        call.body(format!("grant_type={credentials}")).from(CLIENT).send()
+    };
+    let lines = Lines::of("audit");
+    form("password&username=alice&password=secret").await.expect(200);
+    let identities: Vec<_> = lines.take().into_iter().map(|mut line| line.remove("identity").unwrap()).collect();
+    assert_eq!(identities, ["htpasswd:alice"; 2]);
+    form("password&username=alice&password=wrong").await.expect(401);
+    let line = lines.one();
+    assert_eq!((&*line["event"], &*line["identity"], &*line["user"]), ("login", "-", "alice"));
+    form("refresh_token&refresh_token=forged").await.expect(401);
+    let line = lines.one();
+    assert_eq!((&*line["identity"], line.get("user")), ("-", None));
+}
+
+#[tokio::test]
+async fn the_access_line_of_a_login_by_form_names_who_logged_in() {
+    let registry = Registry::new();
+    registry.publish_users(&[("alice", "secret")]);
+    let lines = Lines::of("access");
+    for call in [registry.request("POST", "/token"), registry.by("dev", "POST", "/token")] {
+        let call = call.header("content-type", "application/x-www-form-urlencoded");
+        let form = "grant_type=password&username=alice&password=secret&access_type=offline";
+        let reply = call.body(form).send().await.expect(200).json();
+        assert_eq!(lines.one()["identity"], "htpasswd:alice");
+        let form = |token: &str| format!("grant_type=refresh_token&refresh_token={token}");
+        let call = || registry.by("dev", "POST", "/token").header("content-type", "application/x-www-form-urlencoded");
+        call().body(form(reply["refresh_token"].as_str().unwrap())).send().await.expect(200);
+        assert_eq!(lines.one()["identity"], "htpasswd:alice");
+        call().body(form("forged")).send().await.expect(401);
+        assert_eq!(lines.one()["identity"], "-");
+    }
+}
+
+/// Anybody can cause them, so nobody waits for them.
+#[tokio::test]
+async fn records_without_a_credential_behind_them_are_told_from_the_others() {
+    let registry = Registry::new();
+    let lines = Lines::of("audit");
+    let wrong = format!("Basic {}", STANDARD.encode("alice:wrong"));
+    let get = |target| registry.request("GET", target);
+    for (call, name) in [
+        (get("/token"), UNVERIFIED),
+        (get("/v2/").header("authorization", &wrong), UNVERIFIED),
+        (get("/v2/").bearer("forged"), UNVERIFIED),
+        (registry.by("dev", "GET", "/token"), "verified"),
+        (registry.by("guest", "PUT", "/v2/team/app/manifests/v1"), "verified"),
+    ] {
+        call.send().await;
+        let names = lines.names();
+        assert!(!names.is_empty() && names.iter().all(|seen| *seen == name), "{names:?}");
+    }
 }
 
 #[tokio::test]

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use landfast::config::{TlsSettings, TlsVersion};
+use landfast::oci::Digest;
 use landfast::registry::http::{CertificateFiles, serve};
 use rstest::rstest;
 use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::harness::{HOST, Registry};
+use crate::harness::{HOST, OCI_INDEX, Registry};
 use crate::tls;
 
 /// Longer than any limit that is set here: only what hangs takes so long.
@@ -35,8 +36,15 @@ impl Server {
         Self::start(limits, Some(minimum_version)).await
     }
 
+    async fn behind(proxy: &str, limits: &str) -> Self {
+        Self::start_with(Registry::with_limits_behind(&[proxy], limits), None).await
+    }
+
     async fn start(limits: &str, tls: Option<TlsVersion>) -> Self {
-        let registry = Registry::with_limits(limits);
+        Self::start_with(Registry::with_limits(limits), tls).await
+    }
+
+    async fn start_with(registry: Registry, tls: Option<TlsVersion>) -> Self {
         let (mut folder, mut certificates) = (None, None);
         if let Some(minimum_version) = tls {
             let made = folder.insert(tempfile::tempdir().unwrap());
@@ -46,10 +54,9 @@ impl Server {
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let (router, limits) = (registry.router.clone(), Arc::clone(&registry.limits));
-        let metrics = registry.http_metrics.clone();
+        let (router, bounds) = (registry.router.clone(), registry.bounds.clone());
         let stop = shutdown.clone().drop_guard();
-        tokio::spawn(serve(listener, certificates, router, limits, metrics, shutdown, Duration::ZERO));
+        tokio::spawn(serve(listener, certificates, router, bounds, shutdown, Duration::ZERO));
         Self { registry, address, _stop: stop, _certificate: folder }
     }
 
@@ -58,6 +65,15 @@ impl Server {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         // It may be closed before all is written.
         let _ = stream.write_all(request.as_ref()).await;
+        read_to_end(&mut stream).await
+    }
+
+    /// The same, over a connection from this address.
+    async fn exchange_from(&self, address: &str, request: &str) -> String {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
+        let mut stream = socket.connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
         read_to_end(&mut stream).await
     }
 
@@ -76,7 +92,12 @@ impl Server {
     ) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<Result<(), h2::Error>>) {
         let stream = tls::connect(self.address, &["h2"], &[&TLS13]).await.unwrap();
         let mut builder = h2::client::Builder::new();
-        let (client, connection) = builder.initial_window_size(window).handshake::<_, Bytes>(stream).await.unwrap();
+        let (client, connection) = builder
+            .initial_window_size(window)
+            .initial_connection_window_size(1 << 20)
+            .handshake::<_, Bytes>(stream)
+            .await
+            .unwrap();
         (client.ready().await.unwrap(), tokio::spawn(connection))
     }
 
@@ -137,18 +158,115 @@ async fn a_client_that_reads_slowly_is_not_cut() {
 }
 
 #[tokio::test]
-async fn an_http2_client_that_opens_no_window_is_cut() {
-    let server = Server::tls("idleSeconds: 1, headSeconds: 60", TlsVersion::Tls12).await;
+async fn a_client_that_reads_too_slowly_is_cut() {
+    // Nobody reads as fast, so whoever is waited for at all is too slow.
+    let server = Server::plain("idleSeconds: 1, minimumResponseBytesPerSecond: 1073741824").await;
+    let content = vec![7; 64 << 20];
+    let digest = server.registry.push_blob("dev", "team/app", &content).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let basic = server.registry.basic("dev");
+    let request = format!(
+        "GET /v2/team/app/blobs/{digest} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: {basic}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let (mut received, mut piece) = (0, vec![0; 2 << 20]);
+    let read = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            match stream.read(&mut piece).await {
+                Ok(0) | Err(_) => break,
+                Ok(length) => received += length,
+            }
+        }
+    };
+    read.await;
+    assert!(received < content.len(), "it got all of it");
+}
+
+/// A request for a blob.
+fn blob_request(server: &Server, digest: &Digest) -> http::Request<()> {
+    let request = http::Request::get(format!("https://{HOST}/v2/team/app/blobs/{digest}"));
+    request.header("authorization", server.registry.basic("dev")).body(()).unwrap()
+}
+
+/// Makes cheap requests, and takes their answers, until the connection is gone. How many.
+async fn keep_busy(mut client: h2::client::SendRequest<Bytes>) -> usize {
+    for count in 0.. {
+        let request = http::Request::get(format!("https://{HOST}/v2/")).body(()).unwrap();
+        let Ok((response, _)) = client.send_request(request, true) else { return count };
+        let Ok(response) = response.await else { return count };
+        let mut body = response.into_body();
+        while let Some(Ok(data)) = body.data().await {
+            let _ = body.flow_control().release_capacity(data.len());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let Ok(ready) = client.ready().await else { return count };
+        client = ready;
+    }
+    unreachable!("it is counted without end")
+}
+
+/// Reads a body, and opens the window again for so many bytes of what has come in each tenth of a second.
+async fn trickle(mut body: h2::RecvStream, bytes: usize) -> Result<usize, h2::Error> {
+    let mut received = 0;
+    let mut held = 0;
+    loop {
+        match tokio::time::timeout(Duration::from_millis(100), body.data()).await {
+            Ok(None) => return Ok(received),
+            Ok(Some(Err(error))) => return Err(error),
+            Ok(Some(Ok(data))) => (received, held) = (received + data.len(), held + data.len()),
+            Err(_) => {
+                let release = held.min(bytes);
+                held -= release;
+                let _ = body.flow_control().release_capacity(release);
+            }
+        }
+    }
+}
+
+#[rstest]
+#[case::takes_nothing("idleSeconds: 1, headSeconds: 60", 0)]
+#[case::takes_too_little("idleSeconds: 1, headSeconds: 60, minimumResponseBytesPerSecond: 100000", 100)]
+#[tokio::test]
+async fn an_http2_request_whose_response_is_not_taken_is_reset(#[case] limits: &str, #[case] bytes: usize) {
+    let server = Server::tls(limits, TlsVersion::Tls12).await;
     let digest = server.registry.push_blob("dev", "team/app", &vec![0; 4 << 20]).await;
     let (mut client, connection) = server.http2(1000).await;
-    let request = http::Request::get(format!("https://{HOST}/v2/team/app/blobs/{digest}"))
-        .header("authorization", server.registry.basic("dev"))
-        .body(())
-        .unwrap();
+    let response = client.send_request(blob_request(&server, &digest), true).unwrap().0.await.unwrap();
+    assert_eq!(response.status(), 200);
+    let busy = tokio::spawn(keep_busy(client.clone()));
+    let read = tokio::time::timeout(HANGS, trickle(response.into_body(), bytes)).await.expect("it goes on for ever");
+    assert_eq!(read.unwrap_err().reason(), Some(h2::Reason::CANCEL));
+    server.until_recorded("blob").await;
+    // The others on the connection are not concerned.
+    let request = http::Request::get(format!("https://{HOST}/v2/")).body(()).unwrap();
+    assert_eq!(client.send_request(request, true).unwrap().0.await.unwrap().status(), 401);
+    assert!(!busy.is_finished() && !connection.is_finished());
+}
+
+#[tokio::test]
+async fn an_http2_client_may_take_its_time() {
+    let server = Server::tls("idleSeconds: 1, minimumResponseBytesPerSecond: 0", TlsVersion::Tls12).await;
+    let content = 40_000;
+    let digest = server.registry.push_blob("dev", "team/app", &vec![0; content]).await;
+    let (mut client, _connection) = server.http2(1000).await;
+    let response = client.send_request(blob_request(&server, &digest), true).unwrap().0.await.unwrap();
+    assert_eq!(trickle(response.into_body(), 1000).await.unwrap(), content);
+}
+
+#[tokio::test]
+async fn an_http2_connection_on_which_a_small_response_is_not_taken_is_closed() {
+    let server = Server::tls("idleSeconds: 1, headSeconds: 60", TlsVersion::Tls12).await;
+    let manifest = format!("{{\"schemaVersion\": 2, \"manifests\": [] {}}}", " ".repeat(4000));
+    server.registry.put_manifest("dev", "team/app", "v1", OCI_INDEX, manifest.as_bytes()).await.expect(201);
+    let (mut client, connection) = server.http2(1000).await;
+    let request = http::Request::get(format!("https://{HOST}/v2/team/app/manifests/v1"));
+    let request = request.header("authorization", server.registry.basic("dev")).body(()).unwrap();
     let response = client.send_request(request, true).unwrap().0.await.unwrap();
     assert_eq!(response.status(), 200);
+    let busy = tokio::spawn(keep_busy(client));
     let _ = tokio::time::timeout(HANGS, connection).await.expect("the connection stays open");
-    server.until_recorded("blob").await;
+    assert!(busy.await.unwrap() > 0);
 }
 
 #[tokio::test]
@@ -199,6 +317,35 @@ async fn more_connections_wait_for_their_turn() {
     assert!(waiting.is_err(), "served beside the first");
     drop(first);
     assert!(read_to_end(&mut second).await.starts_with("HTTP/1.1 401"));
+}
+
+#[tokio::test]
+async fn one_client_leaves_connections_to_others() {
+    let server = Server::plain("connections: 8, clientShare: 25").await;
+    let request = "GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let kept = "GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut first = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(kept.as_bytes()).await.unwrap();
+        // It is counted once it is served.
+        assert_eq!(stream.read_u8().await.unwrap(), b'H');
+        first.push(stream);
+    }
+    assert_eq!(server.exchange(request).await, "");
+    assert!(server.registry.metrics.encode().unwrap().contains("landfast_http_connections_refused_total 1\n"));
+    assert!(server.exchange_from("127.0.0.2", request).await.starts_with("HTTP/1.1 401"));
+    drop(first);
+    let served = async { while server.exchange(request).await.is_empty() {} };
+    tokio::time::timeout(HANGS, served).await.expect("what was closed is still counted");
+}
+
+#[tokio::test]
+async fn the_connections_of_a_trusted_proxy_are_not_counted() {
+    let server = Server::behind("127.0.0.1", "connections: 8, clientShare: 1").await;
+    let request = "GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let _first = TcpStream::connect(server.address).await.unwrap();
+    assert!(server.exchange(request).await.starts_with("HTTP/1.1 401"));
 }
 
 #[rstest]

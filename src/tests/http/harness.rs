@@ -26,9 +26,9 @@ use landfast::policy::{
 };
 use landfast::registry::auth::Live;
 use landfast::registry::content::Content;
-use landfast::registry::http::{App, Connection, HttpMetrics, Scheme as ConnectionScheme, router};
-use landfast::registry::storage::MeteredStore;
+use landfast::registry::http::{App, Bounds, Connection, HttpMetrics, Scheme as ConnectionScheme, router};
 use landfast::registry::storage::memory::MemoryStore;
+use landfast::registry::storage::{MeteredStore, ObjectStore, SignedUrls};
 use landfast::telemetry::{Metrics, Traces};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -42,9 +42,10 @@ pub struct Registry {
     pub live: Arc<Live>,
     pub keys: Arc<KeySet>,
     pub metrics: Metrics,
-    pub limits: Arc<Limits>,
-    pub http_metrics: HttpMetrics,
+    pub bounds: Bounds,
     clock: Arc<AtomicI64>,
+    /// What its storage needs to be there.
+    _place: Option<Place>,
 }
 
 pub struct Reply {
@@ -110,6 +111,37 @@ pub fn snapshot() -> Snapshot {
     }
 }
 
+#[cfg(feature = "s3")]
+type Place = crate::s3_server::S3Server;
+#[cfg(not(feature = "s3"))]
+type Place = ();
+
+/// In memory, or with `TEST_STORAGE=s3` in a bucket: every test runs over both.
+fn storage() -> (Arc<dyn ObjectStore>, Option<Place>) {
+    match std::env::var("TEST_STORAGE").as_deref() {
+        #[cfg(feature = "s3")]
+        Ok("s3") => {
+            let server = Place::start();
+            (Arc::new(connect(&server.settings())), Some(server))
+        }
+        Ok(other) => panic!("TEST_STORAGE={other} is not known"),
+        Err(_) => (Arc::new(MemoryStore::new()), None),
+    }
+}
+
+/// From wherever it is called.
+#[cfg(feature = "s3")]
+pub fn connect(settings: &landfast::config::S3Storage) -> landfast::registry::storage::s3::S3Store {
+    use landfast::registry::storage::s3::{Purpose, S3Store};
+    std::thread::scope(|scope| {
+        let connect = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(S3Store::connect(settings, Purpose::Write)).unwrap()
+        };
+        scope.spawn(connect).join().unwrap()
+    })
+}
+
 pub fn subject(robot: &str) -> CredentialSubject {
     let (namespace, name) = ("ns".to_owned(), robot.to_owned());
     CredentialSubject::Robot { member: format!("uid-{robot}"), namespace, name, generation: 0 }
@@ -135,12 +167,19 @@ impl Registry {
 
     /// With the policy above, and with limits as they are configured: in YAML's flow style.
     pub fn with_limits(limits: &str) -> Self {
+        Self::with_limits_behind(&[], limits)
+    }
+
+    /// The same, behind proxies with these addresses.
+    pub fn with_limits_behind(proxies: &[&str], limits: &str) -> Self {
         let mut layers = Layers::default();
         let needed = ["storage.filesystem.root=/", "policy.kube={namespace: n, registry: r}"];
         for assignment in needed.map(str::to_owned).into_iter().chain([format!("limits={{{limits}}}")]) {
             layers.set(&assignment).unwrap();
         }
-        let registry = Self::build(Proxies::default(), Traces::default(), layers.finish().unwrap().limits);
+        let trusted = proxies.iter().map(|range| range.parse().unwrap()).collect();
+        let proxies = Proxies { trusted, ..Proxies::default() };
+        let registry = Self::build(proxies, Traces::default(), layers.finish().unwrap().limits);
         registry.publish(snapshot());
         registry
     }
@@ -152,18 +191,36 @@ impl Registry {
         registry
     }
 
+    /// One of several processes that serve the same storage, with the policy above.
+    pub fn over(store: Arc<dyn ObjectStore>, redirect: Option<Arc<dyn SignedUrls>>) -> Self {
+        let registry = Self::build_over(store, redirect, Proxies::default(), Traces::default(), Limits::default());
+        registry.publish(snapshot());
+        registry
+    }
+
     fn build(proxies: Proxies, traces: Traces, limits: Limits) -> Self {
-        let limits = Arc::new(limits);
+        let (store, place) = storage();
+        Self { _place: place, ..Self::build_over(store, None, proxies, traces, limits) }
+    }
+
+    fn build_over(
+        store: Arc<dyn ObjectStore>,
+        redirect: Option<Arc<dyn SignedUrls>>,
+        proxies: Proxies,
+        traces: Traces,
+        limits: Limits,
+    ) -> Self {
         let (live, clock, metrics) = (Arc::new(Live::new()), Arc::new(AtomicI64::new(NOW)), Metrics::new());
-        let store = MeteredStore::new(Arc::new(MemoryStore::new()), "memory", &metrics);
-        let mut app = App::new(Content::new(Arc::new(store)), Arc::clone(&live), HttpMetrics::register(&metrics));
+        let store = MeteredStore::new(store, "memory", &metrics);
+        let content = Content::new(Arc::new(store)).with_redirect(redirect);
+        let mut app = App::new(content, Arc::clone(&live), HttpMetrics::register(&metrics));
         app.proxies = proxies;
         app.traces = traces;
         let time = Arc::clone(&clock);
         app.clock = Arc::new(move || Timestamp::from_second(time.load(Ordering::Relaxed)).unwrap());
-        app.limits = Arc::clone(&limits);
-        let http_metrics = app.metrics.clone();
-        Self { router: router(app), limits, http_metrics, live, keys: keys(1), metrics, clock }
+        app.limits = Arc::new(limits);
+        let bounds = Bounds::of(&app);
+        Self { router: router(app), bounds, live, keys: keys(1), metrics, clock, _place: None }
     }
 
     pub fn publish(&self, snapshot: Snapshot) {

@@ -6,6 +6,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use landfast::oci::Digest;
+use rstest::rstest;
 use tokio::sync::oneshot;
 
 use crate::harness::{OCI_INDEX, OCI_MANIFEST, Registry, Reply};
@@ -116,6 +117,31 @@ async fn too_many_uploads_are_sent_away() {
     registry.by("dev", "POST", &target).body("content").send().await.expect(201);
 }
 
+#[rstest]
+#[case::connected(&[], &[])]
+#[case::behind_a_proxy(&["10.0.0.0/8"], &["10.0.0.1"])]
+#[tokio::test]
+async fn one_client_leaves_uploads_to_others(#[case] proxies: &[&str], #[case] by: &[&str]) {
+    let registry = Registry::with_limits_behind(proxies, "uploads: 4, clientShare: 25");
+    let target = format!("{POST}?digest={}", Digest::sha256(b"content"));
+    let call = |client: &str| {
+        let call = registry.by("dev", "POST", &target).header("x-forwarded-for", client);
+        call.from(by.first().copied().unwrap_or(client))
+    };
+    let Held { body, asked_for, let_go } = held();
+    let others = async {
+        asked_for.await.unwrap();
+        let reply = call("2001:db8::2").body("content").send().await;
+        expect_busy(&reply);
+        assert!(reply.json()["errors"][0]["message"].as_str().unwrap().starts_with("this client"), "{:?}", reply.body);
+        call("2001:db8:0:1::1").body("content").send().await.expect(201);
+        let_go.send("content").unwrap();
+    };
+    let (first, ()) = tokio::join!(call("2001:db8::1").stream(body).send(), others);
+    first.expect(201);
+    call("2001:db8::2").body("content").send().await.expect(201);
+}
+
 #[tokio::test]
 async fn large_blobs_are_refused() {
     let registry = Registry::with_limits("blobBytes: 4");
@@ -141,6 +167,25 @@ async fn blobs_that_grow_too_large_are_refused() {
     }
     let target = format!("{location}?digest={}", Digest::sha256(b"12345"));
     assert_eq!(registry.by("dev", "PUT", &target).body("45").send().await.refusal(), (413, "SIZE_INVALID".to_owned()));
+}
+
+/// Each of two requests may be within the limit, as far as it has seen.
+#[tokio::test]
+async fn blobs_that_grow_by_two_requests_at_once_are_refused() {
+    let registry = Registry::with_limits("blobBytes: 4");
+    let location = registry.by("dev", "POST", POST).send().await.expect(202).header("location").to_owned();
+    let patch = |body: &'static str| {
+        registry.by("dev", "PATCH", &location).header("content-length", &body.len().to_string()).stream(pieces(&[body]))
+    };
+    // The store's answers take turns: some of these look before others have written.
+    let replies = futures::future::join_all((0..8).map(|_| patch("123").send())).await;
+    assert!(replies.iter().any(|reply| reply.status == 202));
+    let status = registry.by("dev", "GET", &location).send().await.expect(204);
+    assert_eq!(status.header("range"), "0-2");
+    let refused = replies.iter().filter(|reply| reply.status != 202);
+    for reply in refused {
+        assert!(matches!(reply.status.as_u16(), 409 | 413 | 416), "{:?} {:?}", reply.status, reply.body);
+    }
 }
 
 #[tokio::test]

@@ -78,6 +78,7 @@ async fn used() -> String {
     registry.push_image("dev", "team/app", "v1", b"layer").await;
     registry.request("GET", "/v2/").send().await.expect(401);
     registry.live.note_problems(3);
+    registry.live.note_password_file(true);
     registry.metrics.encode().unwrap()
 }
 
@@ -97,6 +98,7 @@ async fn the_policy_in_force_can_be_watched() {
     let text = used().await;
     assert!(text.contains("landfast_policy_revision 1\n"), "{text}");
     assert!(text.contains("landfast_policy_problems 3\n"), "{text}");
+    assert!(text.contains("landfast_password_file_usable 1\n"), "{text}");
 }
 
 #[tokio::test]

@@ -122,8 +122,7 @@ async fn serves_tls_and_follows_its_certificate() {
         listener,
         Some(Arc::clone(&certificates)),
         registry.router.clone(),
-        Arc::default(),
-        registry.http_metrics.clone(),
+        registry.bounds.clone(),
         shutdown.clone(),
         Duration::from_secs(1),
     ));
@@ -194,8 +193,7 @@ async fn an_open_request_may_end_before_the_server_does() {
         listener,
         None,
         registry.router.clone(),
-        Arc::default(),
-        registry.http_metrics.clone(),
+        registry.bounds.clone(),
         shutdown.clone(),
         Duration::from_secs(10),
     ));
@@ -230,8 +228,7 @@ async fn a_request_that_never_ends_is_cut_after_the_drain_time() {
         listener,
         None,
         registry.router.clone(),
-        Arc::default(),
-        registry.http_metrics.clone(),
+        registry.bounds.clone(),
         shutdown.clone(),
         Duration::from_millis(100),
     ));

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction, KeyToPath,
     LocalObjectReference, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume,
+    VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -15,7 +16,7 @@ use kube::api::ObjectMeta;
 
 use super::{
     CONFIG_DIRECTORY, CONFIG_FILE, DATA_DIRECTORY, HEALTH_PORT, HTPASSWD_DIRECTORY, HTPASSWD_FILE, Inputs,
-    REGISTRY_PORT, TLS_DIRECTORY, claim_name, config_map, names,
+    REGISTRY_PORT, TLS_DIRECTORY, claim_name, config_map, names, s3, serves_side_by_side,
 };
 use crate::api::v1alpha1::{
     Authentication, EmptyDirStorage, HtpasswdSecret, PodSettings, Registry, RegistrySpec, Storage,
@@ -23,8 +24,6 @@ use crate::api::v1alpha1::{
 
 /// User and group of the process, as distroless images number `nonroot`.
 const USER: i64 = 65_532;
-/// Longer than the process drains.
-const GRACE_SECONDS: i64 = 30;
 /// `0440`: the process reads its key by its group, and others don't.
 const SECRET_MODE: i32 = 0o440;
 
@@ -34,6 +33,7 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Deployment {
     let RegistrySpec {
         hostnames: _,
         replicas,
+        autoscaling,
         storage: _,
         exposure: _,
         tls: _,
@@ -44,8 +44,9 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Deployment {
         deletion_policy: _,
     } = &registry.spec;
     let spec = DeploymentSpec {
-        replicas: Some(*replicas),
-        strategy: Some(strategy()),
+        // What we name is ours, and we would set it again whenever the autoscaler has changed it.
+        replicas: (autoscaling.is_none() || *replicas == 0).then_some(*replicas),
+        strategy: Some(strategy(registry)),
         selector: LabelSelector { match_labels: Some(names::selector_labels(registry)), ..LabelSelector::default() },
         template: template(inputs, pod),
         ..DeploymentSpec::default()
@@ -53,10 +54,36 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Deployment {
     Deployment { metadata: names::owned(registry, names::name(registry)), spec: Some(spec), status: None }
 }
 
-/// Never old and new pods side by side: one process at a time owns the folder with the images, and the new one would
-/// wait for the lock that the old one holds, and the old one for the new one to be ready.
-fn strategy() -> DeploymentStrategy {
-    DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }
+/// A new pod for each old one where pods may serve side by side. Otherwise never old and new ones at a time: one process
+/// owns the folder with the images, and the new one would wait for the lock that the old one holds, and the old one for
+/// the new one to be ready. A bucket has no lock, and its service may lack what several processes need.
+fn strategy(registry: &Registry) -> DeploymentStrategy {
+    if serves_side_by_side(registry) {
+        let rolling_update = RollingUpdateDeployment {
+            max_unavailable: Some(IntOrString::Int(0)),
+            max_surge: Some(IntOrString::Int(1)),
+        };
+        DeploymentStrategy { type_: Some("RollingUpdate".to_owned()), rolling_update: Some(rolling_update) }
+    } else {
+        DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }
+    }
+}
+
+/// Over zones and over nodes, as evenly as it can be without leaving a pod out. Each roll-out is counted by itself: the
+/// pods that are about to go don't count. It does not depend on the number of pods, which may change without new ones.
+fn spread(registry: &Registry) -> Vec<TopologySpreadConstraint> {
+    let over = |key: &str| TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: key.to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        label_selector: Some(LabelSelector {
+            match_labels: Some(names::selector_labels(registry)),
+            ..LabelSelector::default()
+        }),
+        match_label_keys: Some(vec!["pod-template-hash".to_owned()]),
+        ..TopologySpreadConstraint::default()
+    };
+    ["topology.kubernetes.io/zone", "kubernetes.io/hostname"].map(over).to_vec()
 }
 
 fn template(inputs: &Inputs<'_>, settings: &PodSettings) -> PodTemplateSpec {
@@ -72,8 +99,11 @@ fn template(inputs: &Inputs<'_>, settings: &PodSettings) -> PodTemplateSpec {
         priority_class_name,
         labels,
         annotations,
+        service_account_annotations: _,
     } = settings.clone();
     let registry = inputs.registry;
+    let spread_by_default = topology_spread_constraints.is_empty() && registry.spec.storage.s3.is_some();
+    let topology_spread_constraints = if spread_by_default { spread(registry) } else { topology_spread_constraints };
     let container = Container {
         image: Some(image.unwrap_or_else(|| inputs.image.to_owned())),
         image_pull_policy,
@@ -95,7 +125,7 @@ fn template(inputs: &Inputs<'_>, settings: &PodSettings) -> PodTemplateSpec {
         automount_service_account_token: Some(true),
         // Variables for every Service of the namespace would only be noise, and slow a start among many Services.
         enable_service_links: Some(false),
-        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        termination_grace_period_seconds: Some(config_map::grace_period_seconds(registry)),
         security_context: Some(pod_security()),
         ..PodSpec::default()
     };
@@ -120,6 +150,8 @@ fn container(registry: &Registry) -> Container {
         startup_probe: Some(probe("/livez", 2, 30)),
         liveness_probe: Some(probe("/livez", 10, 3)),
         readiness_probe: Some(probe("/readyz", 5, 2)),
+        // Why it could not start is the last that it has said, and belongs into the Registry's condition.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
@@ -152,10 +184,8 @@ fn default_resources() -> ResourceRequirements {
 
 fn volumes(registry: &Registry) -> Vec<Volume> {
     let config = ConfigMapVolumeSource { name: names::config_map(registry), ..ConfigMapVolumeSource::default() };
-    let mut volumes = vec![
-        data_volume(registry),
-        Volume { name: "config".to_owned(), config_map: Some(config), ..Volume::default() },
-    ];
+    let mut volumes: Vec<_> = data_volume(registry).into_iter().collect();
+    volumes.push(Volume { name: "config".to_owned(), config_map: Some(config), ..Volume::default() });
     if let Some(name) = names::tls_secret(registry) {
         let secret = SecretVolumeSource {
             secret_name: Some(name),
@@ -165,6 +195,7 @@ fn volumes(registry: &Registry) -> Vec<Volume> {
         volumes.push(Volume { name: "tls".to_owned(), secret: Some(secret), ..Volume::default() });
     }
     volumes.extend(htpasswd(registry).map(htpasswd_volume));
+    volumes.extend(s3_volumes(registry).into_iter().map(|(volume, _)| volume));
     volumes
 }
 
@@ -187,8 +218,16 @@ fn htpasswd_volume(reference: &HtpasswdSecret) -> Volume {
     Volume { name: "htpasswd".to_owned(), secret: Some(secret), ..Volume::default() }
 }
 
-fn data_volume(registry: &Registry) -> Volume {
-    let Storage { persistent_volume_claim: _, empty_dir } = &registry.spec.storage;
+fn s3_volumes(registry: &Registry) -> Vec<(Volume, &'static str)> {
+    registry.spec.storage.s3.as_ref().map(|storage| s3::volumes(storage, SECRET_MODE)).unwrap_or_default()
+}
+
+/// `None` where images are in a bucket.
+fn data_volume(registry: &Registry) -> Option<Volume> {
+    let Storage { persistent_volume_claim: _, s3, empty_dir } = &registry.spec.storage;
+    if s3.is_some() {
+        return None;
+    }
     let claim =
         claim_name(registry).map(|claim_name| PersistentVolumeClaimVolumeSource { claim_name, read_only: None });
     let empty_dir = match &claim {
@@ -198,7 +237,7 @@ fn data_volume(registry: &Registry) -> Volume {
             Some(EmptyDirVolumeSource { size_limit, medium: None })
         }
     };
-    Volume { name: "data".to_owned(), persistent_volume_claim: claim, empty_dir, ..Volume::default() }
+    Some(Volume { name: "data".to_owned(), persistent_volume_claim: claim, empty_dir, ..Volume::default() })
 }
 
 fn mounts(registry: &Registry) -> Vec<VolumeMount> {
@@ -208,9 +247,12 @@ fn mounts(registry: &Registry) -> Vec<VolumeMount> {
         read_only,
         ..VolumeMount::default()
     };
-    let mut mounts = vec![mount("data", DATA_DIRECTORY, None), mount("config", CONFIG_DIRECTORY, Some(true))];
+    let data = data_volume(registry).map(|volume| mount(&volume.name, DATA_DIRECTORY, None));
+    let mut mounts: Vec<_> = data.into_iter().collect();
+    mounts.push(mount("config", CONFIG_DIRECTORY, Some(true)));
     mounts.extend(names::tls_secret(registry).map(|_| mount("tls", TLS_DIRECTORY, Some(true))));
     mounts.extend(htpasswd(registry).map(|_| mount("htpasswd", HTPASSWD_DIRECTORY, Some(true))));
+    mounts.extend(s3_volumes(registry).into_iter().map(|(volume, path)| mount(&volume.name, path, Some(true))));
     mounts
 }
 

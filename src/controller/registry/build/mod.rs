@@ -5,16 +5,19 @@
 
 mod config_map;
 mod deployment;
+mod horizontal_pod_autoscaler;
 pub mod names;
 mod persistent_volume_claim;
 mod pod_disruption_budget;
 mod role;
+mod s3;
 mod service;
 mod service_account;
 #[cfg(test)]
 mod tests;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -38,6 +41,12 @@ const TLS_DIRECTORY: &str = "/etc/landfast/tls";
 const HTPASSWD_DIRECTORY: &str = "/etc/landfast/htpasswd";
 /// Its name there, whatever the Secret calls it.
 const HTPASSWD_FILE: &str = "htpasswd";
+/// Where the access key for the bucket is in the container.
+const S3_CREDENTIALS_DIRECTORY: &str = "/etc/landfast/s3-credentials";
+/// Where the authorities of the bucket's service are in the container.
+const S3_AUTHORITY_DIRECTORY: &str = "/etc/landfast/s3-authority";
+/// The file with them there, whatever the Secret or ConfigMap calls it.
+const S3_AUTHORITY_FILE: &str = "ca.crt";
 /// Name of the configuration file.
 const CONFIG_FILE: &str = "config.yaml";
 
@@ -63,6 +72,13 @@ pub struct Objects {
     pub service: Service,
     pub pod_disruption_budget: Option<PodDisruptionBudget>,
     pub deployment: Deployment,
+    pub horizontal_pod_autoscaler: Option<HorizontalPodAutoscaler>,
+}
+
+/// Whether pods serve side by side: several of them, or old and new ones while they are replaced. Only a bucket can be
+/// served so, and only if its service has conditional writes, which the pods then insist on. One pod alone does without.
+pub fn serves_side_by_side(registry: &Registry) -> bool {
+    registry.spec.storage.s3.is_some() && (registry.spec.replicas > 1 || registry.spec.autoscaling.is_some())
 }
 
 /// Builds all objects. Their order in [`Objects`] is a good one to apply them in: the pods come last.
@@ -77,5 +93,6 @@ pub fn objects(inputs: &Inputs<'_>) -> Objects {
         service: service::build(inputs),
         pod_disruption_budget: pod_disruption_budget::build(inputs),
         deployment: deployment::build(inputs),
+        horizontal_pod_autoscaler: horizontal_pod_autoscaler::build(inputs),
     }
 }

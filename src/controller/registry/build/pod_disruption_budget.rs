@@ -4,9 +4,10 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Inputs, names};
+use super::{Inputs, names, serves_side_by_side};
 
-/// `None` with one pod: a budget would then either allow its eviction or block the drain of its node for ever.
+/// `None` with one pod: a budget would then either allow its eviction or block the drain of its node for ever. An
+/// autoscaler that has come down to one pod finds its eviction allowed.
 pub(super) fn build(inputs: &Inputs<'_>) -> Option<PodDisruptionBudget> {
     let registry = inputs.registry;
     let spec = PodDisruptionBudgetSpec {
@@ -20,5 +21,5 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Option<PodDisruptionBudget> {
         unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
     };
     let metadata = names::owned(registry, names::name(registry));
-    (registry.spec.replicas > 1).then_some(PodDisruptionBudget { metadata, spec: Some(spec), status: None })
+    serves_side_by_side(registry).then_some(PodDisruptionBudget { metadata, spec: Some(spec), status: None })
 }

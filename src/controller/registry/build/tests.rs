@@ -29,6 +29,7 @@ fn snapshot(name: &str, spec: &str) {
         service,
         pod_disruption_budget,
         deployment,
+        horizontal_pod_autoscaler,
     } = objects(&Inputs { registry: &registry, image: "landfast:1.2.3" });
     let value = |object: Result<serde_json::Value, serde_json::Error>| object.unwrap();
     let mut all = vec![
@@ -45,6 +46,7 @@ fn snapshot(name: &str, spec: &str) {
     ];
     all.extend(persistent_volume_claim.map(|claim| value(serde_json::to_value(claim))));
     all.extend(pod_disruption_budget.map(|budget| value(serde_json::to_value(budget))));
+    all.extend(horizontal_pod_autoscaler.map(|autoscaler| value(serde_json::to_value(autoscaler))));
     insta::assert_yaml_snapshot!(name, all);
 }
 
@@ -67,6 +69,7 @@ fn everything_set() {
       type: NodePort
       port: 8443
       nodePort: 30443
+      externalTrafficPolicy: Local
       annotations: {example.com/balancer: internal}
     trustedProxies: [10.0.0.0/8, "fd00::/8"]
   tls: {selfSigned: {}}
@@ -93,24 +96,91 @@ fn everything_set() {
     priorityClassName: high
     labels: {team: platform, app.kubernetes.io/name: not-ours-to-change}
     annotations: {example.com/scrape: "true"}
+    serviceAccountAnnotations: {example.com/role: registry}
   deletionPolicy: Delete
 "#,
     );
 }
 
 #[test]
-fn three_replicas_on_shared_storage_with_a_provided_certificate() {
+fn three_replicas_on_a_bucket_with_a_provided_certificate() {
     snapshot(
-        "shared",
+        "bucket",
         r#"
   hostnames: [registry.example.com]
   replicas: 3
-  storage: {persistentVolumeClaim: {size: 1Ti, accessModes: [ReadWriteMany]}}
+  storage:
+    s3:
+      bucket: images
+      region: eu-central-1
+      endpoint: https://s3.example.com:9000
+      prefix: registries/main
+      forcePathStyle: true
+      credentialsSecretRef: {name: key, keys: {accessKeyId: AWS_ACCESS_KEY_ID, secretAccessKey: AWS_SECRET_ACCESS_KEY}}
+      certificateAuthority: {configMapRef: {name: trust, key: roots.pem}}
+      redirect: {enabled: true, endpoint: https://s3.example.org, expiry: 5m}
   exposure: {service: {type: LoadBalancer}}
   tls: {secretRef: {name: registry-example-com}}
   projectNamespaces: {from: Selector, selector: {matchLabels: {team: a}}}
 "#,
     );
+}
+
+/// An older object may say it without the rule that refuses it.
+#[test]
+fn what_is_for_the_outside_is_left_out_inside() {
+    let registry = with("exposure: {service: {nodePort: 30443, externalTrafficPolicy: Local}}");
+    let spec = objects(&Inputs { registry: &registry, image: "landfast:1.2.3" }).service.spec.unwrap();
+    assert_eq!((spec.external_traffic_policy, spec.ports.unwrap()[0].node_port), (None, None));
+}
+
+#[test]
+fn pods_that_follow_the_load_with_a_role_of_the_cloud() {
+    snapshot(
+        "autoscaled",
+        r#"
+  storage: {s3: {bucket: images, certificateAuthority: {secretRef: {name: trust}}}}
+  autoscaling: {minReplicas: 3, maxReplicas: 20, targetCPUUtilizationPercentage: 60}
+  pod:
+    resources: {requests: {cpu: 500m}}
+    serviceAccountAnnotations: {eks.amazonaws.com/role-arn: "arn:aws:iam::1:role/images"}
+    topologySpreadConstraints:
+      - {maxSkew: 2, topologyKey: example.com/rack, whenUnsatisfiable: DoNotSchedule}
+"#,
+    );
+}
+
+fn bucket(fields: &str) -> Objects {
+    let registry = registry(&format!("  {{storage: {{s3: {{bucket: images}}}}, {fields}}}"));
+    objects(&Inputs { registry: &registry, image: "i" })
+}
+
+fn spec(objects: &Objects) -> &k8s_openapi::api::apps::v1::DeploymentSpec {
+    objects.deployment.spec.as_ref().unwrap()
+}
+
+/// What another number of pods changes, and that it makes no new ones.
+#[rstest]
+#[case::none("replicas: 0", Some(0), "Recreate", false, false)]
+#[case::one("replicas: 1", Some(1), "Recreate", false, false)]
+#[case::two("replicas: 2", Some(2), "RollingUpdate", true, false)]
+#[case::autoscaled("autoscaling: {maxReplicas: 4}", None, "RollingUpdate", true, true)]
+#[case::autoscaled_and_stopped("replicas: 0, autoscaling: {maxReplicas: 4}", Some(0), "RollingUpdate", true, false)]
+fn another_number_of_pods(
+    #[case] fields: &str,
+    #[case] replicas: Option<i32>,
+    #[case] strategy: &str,
+    #[case] has_budget: bool,
+    #[case] has_autoscaler: bool,
+) {
+    let objects = bucket(fields);
+    assert_eq!(spec(&objects).replicas, replicas);
+    assert_eq!(spec(&objects).strategy.as_ref().unwrap().type_.as_deref(), Some(strategy));
+    assert_eq!(objects.pod_disruption_budget.is_some(), has_budget);
+    assert_eq!(objects.horizontal_pod_autoscaler.is_some(), has_autoscaler);
+    let config = &objects.config_map.data.as_ref().unwrap()[CONFIG_FILE];
+    assert_eq!(config.contains("requireConditionalWrites: true"), has_budget, "{config}");
+    assert_eq!(spec(&objects).template, spec(&bucket("replicas: 3")).template);
 }
 
 #[rstest]

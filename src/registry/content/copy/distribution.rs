@@ -179,7 +179,7 @@ fn digests(store: &dyn ObjectStore, folder: String) -> Listing<'_, Digest> {
         _ => Some(None),
     };
     let found = objects(store, prefix(folder), parse);
-    found.try_filter_map(|listed| async move { Ok(listed.transpose().map(|listed| listed)) }).boxed()
+    found.try_filter_map(|listed| async move { Ok(listed.transpose()) }).boxed()
 }
 
 /// Names and digests are valid before they come here, and their forms are those of components.

@@ -63,7 +63,7 @@ pub enum CopySource {
 pub struct CopyOptions {
     /// Whether to remove what the source doesn't have.
     pub delete: bool,
-    /// Blobs that are on their way at the same time; each takes some memory, with S3 up to 40 MiB.
+    /// Blobs that are on their way at the same time; each takes some memory, to S3 up to 60 MiB.
     pub parallel_blobs: usize,
 }
 

@@ -91,12 +91,12 @@ over_each_store! {
     }
 
     async fn of_many_pushes_of_an_immutable_tag_one_wins(fixture) {
-        race(&[fixture.content.clone()]).await;
+        race(std::slice::from_ref(&fixture.content)).await;
     }
 }
 
 #[cfg(feature = "s3")]
-mod s3 {
+mod replicas_over_s3 {
     use super::*;
     use crate::registry::storage::s3::server::S3Server;
     use crate::registry::storage::s3::{Purpose, S3Store};

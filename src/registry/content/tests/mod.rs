@@ -1,4 +1,4 @@
-//! Each behaviour of [`Content`], over memory and over a folder.
+//! Each behaviour of [`Content`], over memory, over a folder and over a bucket.
 
 mod blobs;
 mod concurrency;
@@ -20,24 +20,34 @@ pub use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, Tag};
 pub use crate::policy::ImmutableTags;
 use crate::registry::storage::filesystem::FilesystemStore;
 use crate::registry::storage::memory::MemoryStore;
+#[cfg(feature = "s3")]
+use crate::registry::storage::s3::{Purpose, S3Store, server::S3Server};
 
 /// A registry's content, and the store below it to look behind the scenes.
 pub struct Fixture {
     pub content: Content,
     pub store: Arc<dyn ObjectStore>,
-    _folder: Option<tempfile::TempDir>,
+    /// Where it is kept, as long as it is needed.
+    _place: Box<dyn Send + Sync>,
 }
 
 impl Fixture {
     pub fn in_memory() -> Self {
         let store = Arc::new(MemoryStore::new());
-        Self { content: Content::new(store.clone()), store, _folder: None }
+        Self { content: Content::new(store.clone()), store, _place: Box::new(()) }
     }
 
     pub fn in_a_folder() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(FilesystemStore::open(folder.path()).unwrap());
-        Self { content: Content::new(store.clone()), store, _folder: Some(folder) }
+        Self { content: Content::new(store.clone()), store, _place: Box::new(folder) }
+    }
+
+    #[cfg(feature = "s3")]
+    pub async fn in_a_bucket() -> Self {
+        let server = S3Server::start();
+        let store = Arc::new(S3Store::connect(&server.settings(), Purpose::Write).await.unwrap());
+        Self { content: Content::new(store.clone()), store, _place: Box::new(server) }
     }
 
     /// No staged upload.
@@ -69,6 +79,17 @@ macro_rules! over_each_store {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $test() {
                     cases::$test(Fixture::in_a_folder()).await;
+                }
+            )*
+        }
+        #[cfg(feature = "s3")]
+        mod s3 {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                #[ignore = "needs a service: make test"]
+                async fn $test() {
+                    cases::$test(Fixture::in_a_bucket().await).await;
                 }
             )*
         }

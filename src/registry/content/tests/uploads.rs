@@ -147,7 +147,7 @@ over_each_store! {
             async move { content.append_upload(&id, None, receiver.boxed()).await }
         });
         sender.unbounded_send(Ok(Bytes::from_static(b"first"))).unwrap();
-        while content.upload_status(&id).await.unwrap() < 5 {
+        while !sender.is_empty() {
             tokio::task::yield_now().await;
         }
         assert_error!(content.append_upload(&id, None, body(b"x")).await, ContentError::UploadBusy);
@@ -168,7 +168,7 @@ over_each_store! {
             async move { content.append_upload(&id, None, receiver.boxed()).await }
         });
         sender.unbounded_send(Ok(Bytes::from_static(b"first "))).unwrap();
-        while content.upload_status(&id).await.unwrap() < 6 {
+        while !sender.is_empty() {
             tokio::task::yield_now().await;
         }
         caller.abort();
@@ -196,6 +196,40 @@ over_each_store! {
         fixture.assert_no_upload_left().await;
     }
 
+    /// Somebody goes on with it after it was listed as old.
+    async fn a_session_that_is_gone_on_with_in_time_is_not_abandoned(fixture) {
+        let content = &fixture.content;
+        let ids = [UploadId::random(), UploadId::random()];
+        for id in &ids {
+            content.append_upload(id, None, body(b"x")).await.unwrap();
+        }
+        let listed = fixture.store.stage_list(None, 10).await.unwrap();
+        let limit = listed.iter().map(|stage| stage.modified).max().unwrap();
+        while SystemTime::now() <= limit + Duration::from_millis(10) {
+            tokio::task::yield_now().await;
+        }
+        content.append_upload(&ids[0], None, body(b"y")).await.unwrap();
+        assert_eq!(content.remove_page(&listed, None, limit).await.unwrap(), 1);
+        assert_eq!(content.upload_status(&ids[0]).await.unwrap(), 2);
+        assert_error!(content.upload_status(&ids[1]).await, ContentError::UploadUnknown);
+    }
+
+    /// The client asks again, because the answer was an error of the server.
+    async fn an_upload_whose_blob_could_not_be_linked_is_over(fixture) {
+        let (content, app, blob) = (&fixture.content, repository("app"), large());
+        let (id, digest) = (UploadId::random(), Digest::sha256(&blob));
+        let link = keys::blob_link(&app, &digest);
+        let in_the_way = crate::registry::storage::Key::new(link.as_str().rsplit_once('/').unwrap().0).unwrap();
+        fixture.store.put(&in_the_way, Bytes::new(), Condition::Always).await.unwrap();
+        content.append_upload(&id, None, body(&blob)).await.unwrap();
+        let finish = async || content.finish_upload(&app, &id, None, body(b""), &digest).await;
+        assert_error!(finish().await, ContentError::Storage(StorageError::KeyConflict(_)));
+        fixture.store.delete(&in_the_way, DeleteCondition::Always).await.unwrap();
+        assert_error!(finish().await, ContentError::UploadUnknown);
+        push_blob(content, &app, &blob).await;
+        finish().await.unwrap();
+    }
+
     async fn a_session_that_is_written_to_is_not_abandoned(fixture) {
         let content = &fixture.content;
         let id = UploadId::random();
@@ -203,7 +237,7 @@ over_each_store! {
         let append = content.append_upload(&id, None, receiver.boxed());
         let check = async {
             sender.unbounded_send(Ok(Bytes::from_static(b"x"))).unwrap();
-            while content.upload_status(&id).await.unwrap() < 1 {
+            while !sender.is_empty() {
                 tokio::task::yield_now().await;
             }
             let later = SystemTime::now() + Duration::from_secs(10);
@@ -243,4 +277,21 @@ over_each_store! {
         assert_error!(finished, ContentError::DigestMismatch { .. });
         assert_error!(content.stat_blob(&app, &digest).await, ContentError::BlobUnknown);
     }
+}
+
+/// One that can't be removed must not keep the others.
+#[tokio::test]
+async fn abandoned_sessions_are_removed_beside_one_that_can_not_be() {
+    let store = MemoryStore::new();
+    let content = Content::new(Arc::new(store.clone()));
+    let mut ids = [(); 3].map(|()| UploadId::random());
+    ids.sort();
+    for id in &ids {
+        content.append_upload(id, None, body(b"x")).await.unwrap();
+    }
+    store.make_stuck(ids[1].stage());
+    let later = SystemTime::now() + Duration::from_secs(10);
+    assert_eq!(content.remove_abandoned_uploads(Duration::ZERO, later).await.unwrap(), 2);
+    let left: Vec<_> = store.stage_list(None, 10).await.unwrap().iter().map(|stage| stage.id).collect();
+    assert_eq!(left, [ids[1].stage()]);
 }

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kube::Resource;
+use kube::core::cel::validate_cel_schema;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::api::GROUP;
-use crate::api::v1alpha1::{Member, Project, Registry, RepositoryPolicy};
+use crate::api::v1alpha1::Member;
 use crate::policy::Inputs;
 
 /// Why a folder of manifests can't be used. Each text names the file.
@@ -78,11 +80,11 @@ pub fn read(directory: &Path) -> Result<Inputs, ManifestsError> {
                 })
             };
             match kind.as_str() {
-                "Registry" => add(take(document, &mut registries, Registry::validate_cel))?,
-                "Project" => add(take(document, &mut projects, Project::validate_cel))?,
-                "RepositoryPolicy" => add(take(document, &mut policies, RepositoryPolicy::validate_cel))?,
+                "Registry" => add(take(document, &mut registries))?,
+                "Project" => add(take(document, &mut projects))?,
+                "RepositoryPolicy" => add(take(document, &mut policies))?,
                 "Member" => {
-                    add(take(document, &mut members, Member::validate_cel))?;
+                    add(take(document, &mut members))?;
                     let robots = members.last().into_iter().flat_map(|member: &Arc<Member>| member.robots());
                     if let Some(robot) = robots.map(|robot| &robot.name).find(|name| !is_name(name)) {
                         add(Err(format!("{robot:?} is no name of a robot: use lower-case letters, digits and '-'")))?;
@@ -100,13 +102,9 @@ pub fn read(directory: &Path) -> Result<Inputs, ManifestsError> {
 }
 
 /// Makes an object of a document as the API server would: namespace and UID set, rules checked.
-fn take<K, E: std::fmt::Display>(
-    document: Value,
-    list: &mut Vec<Arc<K>>,
-    validate: impl Fn(&K) -> Result<(), E>,
-) -> Result<(), String>
+fn take<K>(document: Value, list: &mut Vec<Arc<K>>) -> Result<(), String>
 where
-    K: Resource<DynamicType = ()> + DeserializeOwned + Serialize,
+    K: Resource<DynamicType = ()> + DeserializeOwned + Serialize + JsonSchema,
 {
     let mut object: K = serde_json::from_value(document.clone()).map_err(|error| error.to_string())?;
     let read = serde_json::to_value(&object).map_err(|error| error.to_string())?;
@@ -128,7 +126,9 @@ where
     if list.iter().any(|other| other.meta().uid == object.meta().uid) {
         return Err(format!("{namespace}/{name} is there twice"));
     }
-    validate(&object).map_err(|error| format!("{namespace}/{name}: {error}"))?;
+    let whole = serde_json::to_value(&object).map_err(|error| error.to_string())?;
+    // By the schema alone: `K::validate_cel` goes through the whole definition of the kind, which takes far longer.
+    validate_cel_schema::<K>(&whole, None).map_err(|error| format!("{namespace}/{name}: {error}"))?;
     list.push(Arc::new(object));
     Ok(())
 }
@@ -210,6 +210,7 @@ mod tests {
     #[case::not_yaml(&[("a.yaml", "a: [")], "a.yaml is not valid YAML")]
     #[case::unknown_kind(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1\nkind: Regsitry\n")], "Regsitry: is no kind")]
     #[case::rule(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1\nkind: Registry\nmetadata: {name: r}\nspec: {storage: {}}\n")], "exactly one of")]
+    #[case::rule_about_the_whole(&[("a.yaml", &*format!("apiVersion: landfast.dev/v1alpha1\nkind: Project\nmetadata: {{name: {}}}\nspec: {{registryRef: {{name: r}}}}\n", "p".repeat(201)))], "set spec.path")]
     #[case::path_as_name(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1\nkind: Registry\nmetadata: {name: ../x}\nspec: {storage: {emptyDir: {}}}\n")], "is no name")]
     #[case::typo(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1
 kind: Registry

@@ -16,22 +16,24 @@ use rustix::io::Errno;
 const BLOCK: usize = 4096;
 /// Held for each upload that is being received.
 const BUFFER: usize = 256 * 1024;
-/// Who sends so much at once has more to send.
-const LARGE: usize = 128 * 1024;
+/// After so much, more is expected.
+const LARGE: u64 = 128 * 1024;
 
 /// A file that grows at its end. Nobody else writes to it.
 pub(super) struct Appender {
     file: File,
     /// How long it is.
     length: u64,
+    /// How long it was before anything was appended.
+    start: u64,
     direct: Direct,
 }
 
 enum Direct {
-    /// Nothing large has come yet.
+    /// Little has come yet.
     NotYet,
     Buffered(Buffered),
-    /// The file system can't, or the file's end is not at a block's.
+    /// The file system can't, or the end of the content has been written.
     Never,
 }
 
@@ -50,7 +52,7 @@ impl Appender {
         // Not for appending: writes that are repeated have to go to the same place.
         let file = File::options().write(true).open(path)?;
         let length = file.metadata()?.len();
-        Ok(Self { file, length, direct: Direct::NotYet })
+        Ok(Self { file, length, start: length, direct: Direct::NotYet })
     }
 
     /// How long the file is, without what waits for more.
@@ -64,18 +66,29 @@ impl Appender {
 
     /// Appends `pieces`. Some of it may be in the file only after [`flush`](Self::flush).
     pub(super) fn append(&mut self, path: &Path, pieces: &[Bytes]) -> io::Result<()> {
-        let length: usize = pieces.iter().map(Bytes::len).sum();
-        if matches!(self.direct, Direct::NotYet) && length >= LARGE {
-            let aligned = self.length.is_multiple_of(BLOCK as u64);
-            let opened = aligned.then(|| Buffered::open(path).ok()).flatten();
-            self.direct = opened.map_or(Direct::Never, Direct::Buffered);
+        let mut pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+        let length: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+        if matches!(self.direct, Direct::NotYet) && self.length - self.start + length >= LARGE {
+            self.fill_block(&mut pieces)?;
+            if self.length.is_multiple_of(BLOCK as u64) {
+                self.direct = Buffered::open(path).map_or(Direct::Never, Direct::Buffered);
+            }
         }
         match self.direct {
             Direct::Buffered(_) => pieces.iter().try_for_each(|piece| self.append_piece(piece)),
-            Direct::NotYet | Direct::Never => {
-                self.append_plainly(&pieces.iter().map(|piece| &piece[..]).collect::<Vec<_>>())
-            }
+            Direct::NotYet | Direct::Never => self.append_plainly(&pieces),
         }
+    }
+
+    /// Takes from `pieces` what the file's last block has room for, and writes it plainly.
+    fn fill_block(&mut self, pieces: &mut [&[u8]]) -> io::Result<()> {
+        for piece in pieces {
+            let room = self.length.next_multiple_of(BLOCK as u64) - self.length;
+            let (now, rest) = piece.split_at(piece.len().min(room as usize));
+            self.append_plainly(&[now])?;
+            *piece = rest;
+        }
+        Ok(())
     }
 
     /// Writes what waits for more. Nothing does afterwards.
@@ -179,6 +192,23 @@ mod tests {
 
     fn content(length: usize) -> Vec<u8> {
         (0..length as u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).take(length).collect()
+    }
+
+    /// Most uploads come in small pieces, after a head of any length.
+    #[test]
+    fn what_comes_in_small_pieces_is_written_directly_in_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, content(1)).unwrap();
+        let can = Buffered::open(&path).unwrap().write(&mut 4096).is_ok_and(|taken| taken);
+        let mut appender = Appender::open(&path).unwrap();
+        let piece = Bytes::from(content(1000));
+        (0..100).for_each(|_| appender.append(&path, std::slice::from_ref(&piece)).unwrap());
+        assert!(matches!(appender.direct, Direct::NotYet));
+        (0..100).for_each(|_| appender.append(&path, std::slice::from_ref(&piece)).unwrap());
+        assert_eq!(matches!(appender.direct, Direct::Buffered(_)), can);
+        appender.flush().unwrap();
+        assert_eq!(appender.length(), 200_001);
     }
 
     proptest! {

@@ -1,16 +1,18 @@
 //! Objects are opened and read at once where the kernel has everything in memory, and on a blocking thread where the
 //! disk would have to be waited for: a hop to another thread and back costs more than most reads.
+//!
+//! A body of which something had to be waited for is read on a blocking thread to its end, in order, for which the kernel
+//! reads ahead, in large steps. It does neither well for reads that may not wait, nor when it is told what to read ahead:
+//! both take several times the processor time.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
-use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use rustix::fs::{Advice, fadvise};
 use rustix::io::ReadWriteFlags;
 
 use super::super::{BodyStream, ByteRange, Key, Object, ObjectMeta, StorageError};
@@ -20,8 +22,6 @@ use super::{blocking, write};
 
 /// Less than this is not worth an answer of its own while more of the piece is on its way from the disk.
 const LEAST: usize = 64 * 1024;
-/// How much more the disk is asked for when it had to be waited for.
-const AHEAD: NonZeroU64 = NonZeroU64::new(2 * 1024 * 1024).unwrap();
 
 /// An open object.
 struct Opened {
@@ -79,14 +79,14 @@ fn meta(metadata: &std::fs::Metadata, key: &Key) -> Result<ObjectMeta, StorageEr
 /// time for an answer.
 pub(super) async fn body(root: &Arc<Root>, file: File, range: Range<u64>) -> io::Result<BodyStream> {
     // The root goes along: the folder isn't given to another process while somebody reads from it.
-    let source = Source { file: Arc::new(file), root: root.clone() };
+    let mut source = Source { file: Arc::new(file), root: root.clone(), is_cached: true };
     let first = if range.is_empty() { Bytes::new() } else { source.next_piece(&range).await? };
     let rest = range.start + first.len() as u64..range.end;
     if rest.is_empty() {
         let only = (!first.is_empty()).then_some(Ok(first));
         return Ok(futures::stream::iter(only).boxed());
     }
-    let rest = futures::stream::try_unfold((source, rest), |(source, rest)| async move {
+    let rest = futures::stream::try_unfold((source, rest), |(mut source, rest)| async move {
         if rest.is_empty() {
             return Ok(None);
         }
@@ -97,30 +97,31 @@ pub(super) async fn body(root: &Arc<Root>, file: File, range: Range<u64>) -> io:
     Ok(futures::stream::iter([Ok(first)]).chain(rest).boxed())
 }
 
-#[derive(Clone)]
 struct Source {
     file: Arc<File>,
     root: Arc<Root>,
+    /// Nothing had to be waited for yet.
+    is_cached: bool,
 }
 
 impl Source {
-    async fn next_piece(&self, range: &Range<u64>) -> io::Result<Bytes> {
+    async fn next_piece(&mut self, range: &Range<u64>) -> io::Result<Bytes> {
         let length = (range.end - range.start).min(PIECE as u64) as usize;
-        let piece = self.root.pieces().take(length);
-        match read_cached(&self.file, piece, range.start, length) {
-            Ok(bytes) => Ok(bytes),
-            Err(mut piece) => {
-                let (file, at) = (Arc::clone(&self.file), range.start);
-                let read = move || {
-                    // Only advice: what comes of it is seen when the next piece is read.
-                    let _ = fadvise(&file, at, Some(AHEAD), Advice::WillNeed);
-                    // Objects never shrink: the file system has lost something if it ends early.
-                    file.read_exact_at(&mut piece.buffer()[..length], at)?;
-                    Ok(piece.filled(length))
-                };
-                blocking(read).await.map_err(io::Error::other)?
+        let mut piece = self.root.pieces().take(length);
+        if self.is_cached {
+            match read_cached(&self.file, piece, range.start, length) {
+                Ok(bytes) => return Ok(bytes),
+                Err(unfilled) => piece = unfilled,
             }
+            self.is_cached = false;
         }
+        let (file, at) = (Arc::clone(&self.file), range.start);
+        let read = move || {
+            // Objects never shrink: the file system has lost something if it ends early.
+            file.read_exact_at(&mut piece.buffer()[..length], at)?;
+            Ok(piece.filled(length))
+        };
+        blocking(read).await.map_err(io::Error::other)?
     }
 }
 

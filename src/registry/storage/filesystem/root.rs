@@ -63,6 +63,8 @@ pub(super) struct Root {
     folders: RwLock<()>,
     /// Folders below `objects` that are known to survive a power failure.
     durable: Mutex<HashSet<PathBuf>>,
+    /// Held while a folder's entries are synced.
+    sync_turns: [Mutex<()>; KEY_LOCKS],
     /// Folders whose entries are known to survive one.
     settled: Mutex<Settled>,
     /// What is in folders that have been listed, under their prefixes: the names of files, and those of folders with a
@@ -139,6 +141,7 @@ impl Root {
             key_hasher: RandomState::new(),
             folders: RwLock::default(),
             durable: Mutex::default(),
+            sync_turns: std::array::from_fn(|_| Mutex::default()),
             settled: Mutex::default(),
             names: Names::new(max_names),
             writing: Mutex::default(),
@@ -283,10 +286,25 @@ impl Root {
 
     /// Makes the entries of a folder durable, if they aren't.
     pub(super) fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        let Some(seen) = lock(&self.settled).sync_needed(folder) else { return Ok(()) };
-        sync_folder(folder)?;
-        lock(&self.settled).synced(folder, seen);
-        Ok(())
+        let Some(wanted) = lock(&self.settled).sync_needed(folder) else { return Ok(()) };
+        // One after the other, so that the next one does for all who wait behind it.
+        let _turn = lock(&self.sync_turns[self.key_hasher.hash_one(folder) as usize % KEY_LOCKS]);
+        if lock(&self.settled).has_failed(folder, wanted) {
+            return Err(io::Error::other("another request's sync of the folder has failed"));
+        }
+        let Some(sync) = lock(&self.settled).begin_sync(folder, wanted) else { return Ok(()) };
+        let synced = sync_folder(folder);
+        let mut settled = lock(&self.settled);
+        match synced {
+            Ok(()) => settled.synced(folder, sync),
+            Err(_) => settled.not_synced(folder),
+        }
+        synced
+    }
+
+    /// Whether the folder's entries, and the folder itself, are known to survive a power failure.
+    pub(super) fn is_settled(&self, folder: &Path) -> bool {
+        lock(&self.durable).contains(folder) && lock(&self.settled).is_settled(folder)
     }
 
     /// Removes `folder` and what is above it as far as they are empty, if nobody is at work: an empty folder is no

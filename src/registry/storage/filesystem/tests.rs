@@ -101,6 +101,56 @@ async fn an_interrupted_write_ends_the_writer_but_not_the_upload() {
     assert_eq!(store.stage_list(None, 10).await.unwrap(), []);
 }
 
+/// Somebody else's removal, of which nobody knows yet whether it survives a power failure.
+#[tokio::test]
+async fn that_there_was_nothing_to_delete_is_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FilesystemStore::open(folder.path()).unwrap();
+    store.put(&key("a/b"), Bytes::new(), Condition::Always).await.unwrap();
+    let objects = folder.path().join("objects/a");
+    let change = store.root.change_folder(&objects);
+    fs::remove_file(objects.join("b")).unwrap();
+    drop(change);
+    let deleted = store.delete(&key("a/b"), DeleteCondition::Always).await;
+    assert!(matches!(deleted, Err(StorageError::NotFound(_))));
+    assert!(store.root.is_settled(&objects));
+    let nowhere = store.delete(&key("x/y"), DeleteCondition::Always).await;
+    assert!(matches!(nowhere, Err(StorageError::NotFound(_))));
+}
+
+/// Found there without a look at the disk, which a folder has to earn by a sync.
+#[tokio::test]
+async fn what_others_have_not_made_durable_yet_is_made_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FilesystemStore::open(folder.path()).unwrap();
+    let objects = folder.path().join("objects/a");
+    let link = Put { key: key("a/b"), content: Bytes::new(), condition: Condition::IfAbsent };
+    store.put_all(vec![link.clone()]).await.unwrap();
+    assert!(write::is_there_for_good(&store.root, &link) || store.root.open_cached(&link.key).is_none());
+    drop(store.root.change_folder(&objects));
+    assert!(!write::is_there_for_good(&store.root, &link));
+    store.put_all(vec![link.clone()]).await.unwrap();
+    assert!(store.root.is_settled(&objects));
+    store.delete(&link.key, DeleteCondition::Always).await.unwrap();
+    assert!(!write::is_there_for_good(&store.root, &link));
+    let above = Put { key: key("a"), ..link.clone() };
+    store.put_all(vec![link]).await.unwrap();
+    assert!(matches!(store.put_all(vec![above]).await, Err(StorageError::KeyConflict(_))));
+}
+
+#[test]
+fn a_folder_that_could_not_be_synced_is_synced_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FilesystemStore::open(folder.path()).unwrap();
+    let missing = folder.path().join("objects/a");
+    store.root.sync_folder(&missing).unwrap_err();
+    assert!(!store.root.is_settled(&missing));
+    store.root.make_durable(&missing).unwrap();
+    assert!(!store.root.is_settled(&missing));
+    store.root.sync_folder(&missing).unwrap();
+    assert!(store.root.is_settled(&missing));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Put(String),

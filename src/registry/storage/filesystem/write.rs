@@ -40,6 +40,14 @@ pub(super) fn put_all(root: &Root, puts: Vec<Put>) -> Result<(), StorageError> {
     synced.try_for_each(|synced| synced.map_err(StorageError::io("sync a folder")))
 }
 
+/// Whether an object was to be written only if absent, and isn't, and is known to be durable: found out without waiting.
+pub(super) fn is_there_for_good(root: &Root, put: &Put) -> bool {
+    put.condition == Condition::IfAbsent
+        && matches!(root.open_cached(&put.key), Some(Ok(file)) if file.metadata().is_ok_and(|found| found.is_file()))
+        // Looked at last: whoever wrote the object, or removes it, unsettles the folder before.
+        && root.is_settled(&root.folder_of(&put.key))
+}
+
 /// Turns the synced file of a staged upload into an object. False if there is one already, which stays.
 pub(super) fn publish(root: &Root, key: &Key, path: &Path, file: &File) -> Result<bool, StorageError> {
     let folder = root.folder_of(key);
@@ -133,23 +141,34 @@ fn rename(
     Ok(metadata)
 }
 
+/// Also that there was nothing to delete is durable when the caller hears of it: whoever deleted it may not have come to
+/// sync the folder.
 pub(super) fn delete(root: &Root, key: &Key, condition: &DeleteCondition) -> Result<(), StorageError> {
-    let (target, folder) = (root.object(key), root.folder_of(key));
-    {
+    let folder = root.folder_of(key);
+    let removed = {
         let _folders = root.hold_folders();
-        {
-            let _key = root.lock_key(key);
-            let current = version_of(&target)?.ok_or_else(|| StorageError::NotFound(key.to_string()))?;
-            if matches!(condition, DeleteCondition::IfVersion(version) if *version != current) {
-                return Err(StorageError::PreconditionFailed(key.to_string()));
-            }
-            let _change = root.change_folder(&folder);
-            noted(root, key, false, fs::remove_file(&target)).map_err(absent("remove a file", key))?;
+        let removed = remove(root, key, &folder, condition);
+        match root.sync_folder(&folder) {
+            // What was in it went before it did.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            synced => synced.map_err(StorageError::io("sync a folder"))?,
         }
-        root.sync_folder(&folder).map_err(StorageError::io("sync a folder"))?;
-    }
+        removed
+    };
+    removed?;
     root.prune(&folder);
     Ok(())
+}
+
+fn remove(root: &Root, key: &Key, folder: &Path, condition: &DeleteCondition) -> Result<(), StorageError> {
+    let target = root.object(key);
+    let _key = root.lock_key(key);
+    let current = version_of(&target)?.ok_or_else(|| StorageError::NotFound(key.to_string()))?;
+    if matches!(condition, DeleteCondition::IfVersion(version) if *version != current) {
+        return Err(StorageError::PreconditionFailed(key.to_string()));
+    }
+    let _change = root.change_folder(folder);
+    noted(root, key, false, fs::remove_file(&target)).map_err(absent("remove a file", key))
 }
 
 /// Moves an object to the quarantine, beside whatever was set aside of the same key before.
@@ -194,7 +213,9 @@ fn version_of(path: &Path) -> Result<Option<Version>, StorageError> {
 /// For `map_err` where a file in a folder's place, or the other way round, means that keys collide.
 fn conflict(action: &'static str, key: &Key) -> impl FnOnce(std::io::Error) -> StorageError {
     move |error| match error.kind() {
-        ErrorKind::NotADirectory | ErrorKind::IsADirectory => StorageError::KeyConflict(key.to_string()),
+        ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => {
+            StorageError::KeyConflict(key.to_string())
+        }
         _ => StorageError::io(action)(error),
     }
 }

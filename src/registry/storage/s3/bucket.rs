@@ -122,11 +122,16 @@ impl Bucket {
         range: Option<ByteRange>,
         version: Option<&Version>,
     ) -> Result<GetObjectOutput, SdkError<aws_sdk_s3::operation::get_object::GetObjectError, HttpResponse>> {
+        // Some services take no larger numbers, and no object is so large.
+        let is_too_large = |number: u64| i64::try_from(number).is_err();
         let header = range.map(|range| match range {
+            ByteRange::From(first) | ByteRange::Inclusive(first, _) if is_too_large(first) => {
+                format!("bytes={}-", i64::MAX)
+            }
             ByteRange::From(first) => format!("bytes={first}-"),
-            // Some services take no larger number.
-            ByteRange::Inclusive(first, last) if i64::try_from(last).is_err() => format!("bytes={first}-"),
+            ByteRange::Inclusive(first, last) if is_too_large(last) => format!("bytes={first}-"),
             ByteRange::Inclusive(first, last) => format!("bytes={first}-{last}"),
+            ByteRange::Suffix(length) if is_too_large(length) => "bytes=0-".to_owned(),
             ByteRange::Suffix(length) => format!("bytes=-{length}"),
         });
         let get = self.client.get_object().bucket(&self.name).key(name).set_range(header);

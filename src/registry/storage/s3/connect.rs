@@ -181,7 +181,7 @@ async fn http_client(authority: Option<&Path>) -> Result<SharedHttpClient, Conne
         use rustls_pki_types::pem::PemObject as _;
         let mut certificates = rustls_pki_types::CertificateDer::pem_slice_iter(&pem);
         // Else the client library would panic on its first request.
-        if !certificates.next().is_some_and(|first| first.is_ok()) || !certificates.all(|other| other.is_ok()) {
+        if certificates.next().is_none_or(|first| first.is_err()) || certificates.any(|other| other.is_err()) {
             return Err(ConnectError::Authority { path: path.to_owned() });
         }
         trust = trust.with_pem_certificate(pem);

@@ -36,7 +36,7 @@ mod stage;
 
 #[cfg(test)]
 #[path = "../../../tests/s3_server.rs"]
-pub(crate) mod server;
+pub(in crate::registry) mod server;
 #[cfg(test)]
 mod tests;
 

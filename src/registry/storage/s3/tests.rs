@@ -5,25 +5,8 @@ use std::io;
 use futures::TryStreamExt;
 
 use super::chunks::{CHUNK, MIN_CHUNK};
-use super::server::{BUCKET, S3Server};
+use super::server::S3Server;
 use super::*;
-
-impl S3Server {
-    /// For a store in its bucket.
-    pub fn settings(&self) -> S3Storage {
-        S3Storage {
-            bucket: BUCKET.to_owned(),
-            region: "us-east-1".to_owned(),
-            endpoint: Some(self.endpoint()),
-            prefix: String::new(),
-            force_path_style: true,
-            credentials: Some(self.credentials()),
-            certificate_authority: None,
-            require_conditional_writes: true,
-            redirect: Default::default(),
-        }
-    }
-}
 
 async fn store(server: &S3Server) -> S3Store {
     S3Store::connect(&server.settings(), Purpose::Write).await.unwrap()
