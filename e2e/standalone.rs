@@ -1,5 +1,6 @@
 //! Without a cluster: `landfast serve --manifests`, as `make run` starts it.
 
+mod adoption;
 mod clients;
 mod conformance;
 mod replicas;
@@ -120,6 +121,22 @@ fn who_may_not_is_told_so_in_the_words_of_oci() {
             "a Guest pushes: {}",
             push.text()
         );
+    });
+}
+
+/// With the sample's policy for `open/released/**`.
+#[test]
+fn a_client_shows_why_an_immutable_tag_does_not_move() {
+    local_test(async || {
+        let server = Server::start().await;
+        let (remote, robot) = (server.remote(), server.login("open", "ci"));
+        let first = pushed(&server, "open/released/app:v1", &robot, 1_000).await;
+        remote.push(&first, "open/released/app:v1", Some(&robot)).await.unwrap();
+        let second = Image::build(&remote.folder, "second", 1_000);
+        let refused = remote.push(&second, "open/released/app:v1", Some(&robot)).await.unwrap_err();
+        let expected = format!("tag v1 is immutable and points to {}", first.digest);
+        assert!(refused.contains(&expected), "{refused}");
+        assert_eq!(remote.pull("open/released/app:v1", Some(&robot)).await.unwrap().0, first.digest);
     });
 }
 

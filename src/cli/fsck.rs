@@ -60,7 +60,7 @@ async fn check(arguments: &Arguments) -> anyhow::Result<FsckSummary> {
 }
 
 /// `serve --manifests` keeps images in a folder of its data, a registry of a cluster right in it.
-fn storage_in(data: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn storage_in(data: &Path) -> anyhow::Result<PathBuf> {
     let candidates = [data.to_owned(), data.join("registry")];
     match candidates.into_iter().find(|folder| folder.join("objects").is_dir()) {
         Some(folder) => Ok(folder),

@@ -1,5 +1,6 @@
 //! The command line: one file per mode, wiring only.
 
+mod copy_storage;
 mod crds;
 mod fsck;
 mod operator;
@@ -32,6 +33,8 @@ enum Mode {
     Serve(serve::Arguments),
     /// Check that a registry's storage is whole, and repair it
     Fsck(fsck::Arguments),
+    /// Copy a registry's storage to another one, or adopt a CNCF Distribution registry's
+    CopyStorage(copy_storage::Arguments),
     /// Print the custom resource definitions, or write them into a folder
     Crds(crds::Arguments),
 }
@@ -47,7 +50,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
             write!(std::io::stdout(), "{}", landfast::config::reference())?;
             return Ok(ExitCode::SUCCESS);
         }
-        Mode::Serve(_) | Mode::Operator(_) | Mode::Fsck(_) => {}
+        Mode::Serve(_) | Mode::Operator(_) | Mode::Fsck(_) | Mode::CopyStorage(_) => {}
     }
     // Before anything makes a TLS connection: there is one provider in this binary, and it is chosen here.
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -59,6 +62,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Mode::Operator(arguments) => runtime.block_on(operator::run(arguments)).map(|()| ExitCode::SUCCESS),
         Mode::Serve(arguments) => runtime.block_on(serve::run(arguments)).map(|()| ExitCode::SUCCESS),
         Mode::Fsck(arguments) => Ok(runtime.block_on(fsck::run(&arguments))),
+        Mode::CopyStorage(arguments) => Ok(runtime.block_on(copy_storage::run(&arguments))),
         Mode::Crds(_) => Ok(ExitCode::SUCCESS),
     };
     // A task that hangs in a system call must not keep the process.

@@ -228,6 +228,7 @@ mod tests {
             name: name.to_owned(),
             repositories: vec![Glob::new(glob)],
             visibility: Some(visibility),
+            immutable_tags: None,
         };
         snapshot.projects.get_mut("team").unwrap().policies = vec![
             rule("wide", "**", Visibility::Public),

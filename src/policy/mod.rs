@@ -24,6 +24,6 @@ pub use identity::{CredentialSubject, Identity, Provider, User, UserError};
 pub use key_rotation::{KeyRing, MOST_PREVIOUS, Plan as KeyPlan, Step as KeyStep};
 pub use operation::{Action, Operation};
 pub use snapshot::{
-    FailureLimits, Grant, PolicyRule, ProjectEntry, PullGrant, RegistryFacts, RobotGrant, Role, Scope, Snapshot,
-    Visibility,
+    FailureLimits, Grant, ImmutableTags, PolicyRule, ProjectEntry, PullGrant, RegistryFacts, RobotGrant, Role, Scope,
+    Snapshot, Visibility,
 };

@@ -1,11 +1,12 @@
 //! The compiled policy of one Registry: immutable, shared by every request, replaced whole.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
 use super::{CredentialSubject, Glob, Identity, User};
-use crate::oci::RepositoryName;
+use crate::oci::{RepositoryName, Tag};
 
 /// What a member may do; a greater role includes the smaller ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,6 +102,28 @@ pub struct PolicyRule {
     pub name: String,
     pub repositories: Vec<Glob>,
     pub visibility: Option<Visibility>,
+    /// Some of no patterns: no tag, whatever a wider policy says.
+    pub immutable_tags: Option<ImmutableTags>,
+}
+
+/// Which tags of a repository, once they are there, neither move to another manifest nor go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImmutableTags(Arc<[Glob]>);
+
+impl ImmutableTags {
+    /// Of patterns in which `*` stands for any text.
+    pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(patterns.into_iter().map(Glob::new).collect())
+    }
+
+    /// Whether no tag is immutable.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn contains(&self, tag: &Tag) -> bool {
+        self.0.iter().any(|pattern| pattern.matches(tag.as_str()))
+    }
 }
 
 /// A Project.
@@ -116,16 +139,23 @@ pub struct ProjectEntry {
 impl ProjectEntry {
     /// Who may pull this repository besides the members.
     pub fn visibility_of(&self, repository: &RepositoryName) -> Visibility {
+        self.most_specific(repository, |policy| policy.visibility).unwrap_or(self.visibility)
+    }
+
+    /// What the policy says that matches the repository most narrowly among those that say anything of this.
+    fn most_specific<'a, T>(
+        &'a self,
+        repository: &RepositoryName,
+        setting: impl Fn(&'a PolicyRule) -> Option<T>,
+    ) -> Option<T> {
         let relative = relative_to(repository, &self.path);
         let rules = self.policies.iter().filter_map(|policy| {
-            let visibility = policy.visibility?;
+            let setting = setting(policy)?;
             let matching = policy.repositories.iter().filter(|glob| glob.matches(relative));
             let specificity = matching.map(Glob::specificity).max()?;
-            Some((specificity, std::cmp::Reverse(&policy.name), visibility))
+            Some((specificity, std::cmp::Reverse(&policy.name), setting))
         });
-        rules
-            .max_by_key(|(specificity, name, _)| (*specificity, *name))
-            .map_or(self.visibility, |(.., visibility)| visibility)
+        rules.max_by_key(|(specificity, name, _)| (*specificity, *name)).map(|(.., setting)| setting)
     }
 }
 
@@ -154,6 +184,15 @@ impl Snapshot {
         repository.parents().find_map(|parent| self.projects.get(parent))
     }
 
+    /// The tags of the repository that neither move nor go. Nobody is exempt: whoever may change the policy does that
+    /// first, and it is seen.
+    pub fn immutable_tags(&self, repository: &RepositoryName) -> ImmutableTags {
+        let project = self.project_of(repository);
+        let set =
+            project.and_then(|project| project.most_specific(repository, |policy| policy.immutable_tags.as_ref()));
+        set.cloned().unwrap_or_default()
+    }
+
     /// What this identity has been granted, or `None` if it is no longer valid: its Member or Project is gone, has
     /// expired, or has revoked it.
     ///
@@ -178,5 +217,82 @@ impl Snapshot {
             }
         };
         (subject.generation() >= generation && grant.holds(now)).then_some(std::slice::from_ref(grant))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::FailureLimits;
+    use rstest::rstest;
+
+    fn rule(name: &str, repositories: &str, tags: Option<&[&str]>) -> PolicyRule {
+        PolicyRule {
+            name: name.to_owned(),
+            repositories: vec![Glob::new(repositories)],
+            visibility: Some(Visibility::Public),
+            immutable_tags: tags.map(|tags| ImmutableTags::new(tags.iter().copied())),
+        }
+    }
+
+    fn snapshot() -> Snapshot {
+        let policies = vec![
+            rule("wide", "**", Some(&["v*", "release"])),
+            rule("silent", "app", None),
+            rule("free", "scratch/**", Some(&[])),
+            rule("b-tie", "tie", Some(&["b"])),
+            rule("a-tie", "tie", Some(&["a"])),
+        ];
+        let project = |path: &str, policies| {
+            let (path, visibility) = (path.to_owned(), Visibility::Private);
+            (path.clone(), ProjectEntry { path, official: false, visibility, policies })
+        };
+        Snapshot {
+            registry: RegistryFacts {
+                uid: "r".to_owned(),
+                name: "ns/main".to_owned(),
+                token_ttl: 300,
+                failures: FailureLimits::default(),
+            },
+            projects: HashMap::from([project("team", policies), project("other", vec![])]),
+            robots: HashMap::new(),
+            pull_secrets: HashMap::new(),
+            users: HashMap::new(),
+        }
+    }
+
+    #[rstest]
+    #[case::pattern("team/any", "v1", true)]
+    #[case::star_may_be_empty("team/any", "v", true)]
+    #[case::star_takes_dots_and_hyphens("team/any", "v1.2-rc.3", true)]
+    #[case::literal("team/any", "release", true)]
+    #[case::not_matching("team/any", "latest", false)]
+    #[case::whole_tag("team/any", "releases", false)]
+    #[case::case_matters("team/any", "V1", false)]
+    #[case::nested_repository("team/a/b", "v1", true)]
+    #[case::policy_that_does_not_say("team/app", "v1", true)]
+    #[case::none_in_the_narrower_policy("team/scratch/x", "v1", false)]
+    #[case::among_equals_the_first_name("team/tie", "a", true)]
+    #[case::among_equals_not_the_second("team/tie", "b", false)]
+    #[case::other_project("other/any", "v1", false)]
+    #[case::no_project("nowhere/any", "v1", false)]
+    fn the_most_specific_policy_says_which_tags_stay(
+        #[case] repository: &str,
+        #[case] tag: &str,
+        #[case] expected: bool,
+    ) {
+        let immutable = snapshot().immutable_tags(&repository.parse().unwrap());
+        assert_eq!(immutable.contains(&tag.parse().unwrap()), expected);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_tag_is_its_own_pattern_and_every_tag_matches_a_star(tag in "[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,40}") {
+            let parsed = tag.parse().unwrap();
+            for pattern in [tag.as_str(), "*", &format!("{tag}*"), &format!("*{tag}")] {
+                proptest::prop_assert!(ImmutableTags::new([pattern]).contains(&parsed));
+            }
+            proptest::prop_assert!(!ImmutableTags::default().contains(&parsed));
+        }
     }
 }

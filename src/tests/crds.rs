@@ -335,8 +335,16 @@ fn subject_rules(#[case] subject: &str, #[case] expected: &str) {
     assert!(if expected.is_empty() { actual.is_empty() } else { actual.contains(expected) }, "{actual:?}");
 }
 
-#[test]
-fn repository_policy_is_accepted() {
-    let policy: RepositoryPolicy = parse("RepositoryPolicy", "p", "{projectRef: {name: team}, repositories: ['**']}");
-    assert_eq!(messages(policy.validate_cel()), "");
+#[rstest]
+#[case::little("", "")]
+#[case::tags("immutableTags: ['v*', '*-rc.*', release_1, '*']", "")]
+#[case::no_tags("immutableTags: []", "")]
+#[case::slash("immutableTags: [v1, a/b]", "a pattern of tags consists of letters")]
+#[case::hyphen_at_the_start("immutableTags: ['-v']", "a pattern of tags consists of letters")]
+#[case::no_pattern("immutableTags: ['']", "a pattern of tags consists of letters")]
+#[case::line_break("immutableTags: [\"v1\\n\"]", "a pattern of tags consists of letters")]
+fn repository_policy_rules(#[case] more: &str, #[case] expected: &str) {
+    let spec = format!("{{projectRef: {{name: team}}, repositories: ['**'], {more}}}");
+    let actual = messages(parse::<RepositoryPolicy>("RepositoryPolicy", "p", &spec).validate_cel());
+    assert!(if expected.is_empty() { actual.is_empty() } else { actual.contains(expected) }, "{actual:?}");
 }

@@ -44,6 +44,16 @@ pub struct RepositoryPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub visibility: Option<Visibility>,
 
+    /// Tags that, once pushed, neither move to another manifest nor can be deleted, and with them the manifests that
+    /// they point to. `*` stands for any text. An empty list: no tags, whatever a less specific policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
+    #[x_kube(
+        validation = Rule::new("self.all(pattern, pattern.matches('^[a-zA-Z0-9_*][a-zA-Z0-9_.*-]*$'))")
+            .message("a pattern of tags consists of letters, digits, '_', '.', '-' and '*', and starts with neither '.' nor '-'")
+    )]
+    pub immutable_tags: Option<Vec<String>>,
+
     /// What these repositories are for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]

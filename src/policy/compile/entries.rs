@@ -3,7 +3,7 @@
 use super::{name, namespace, uid};
 use crate::api::v1alpha1::{self as api, Project, Registry, RepositoryPolicy};
 use crate::policy::Glob;
-use crate::policy::snapshot::{self, FailureLimits, PolicyRule, ProjectEntry, RegistryFacts};
+use crate::policy::snapshot::{self, FailureLimits, ImmutableTags, PolicyRule, ProjectEntry, RegistryFacts};
 
 const DEFAULT_TOKEN_TTL: u64 = 300;
 
@@ -33,10 +33,12 @@ pub(super) fn project_entry(project: &Project) -> ProjectEntry {
 }
 
 pub(super) fn policy_rule(policy: &RepositoryPolicy) -> PolicyRule {
+    let immutable_tags = policy.spec.immutable_tags.as_ref();
     PolicyRule {
         name: name(&policy.metadata).to_owned(),
         repositories: policy.spec.repositories.iter().map(|pattern| Glob::new(pattern)).collect(),
         visibility: policy.spec.visibility.map(visibility),
+        immutable_tags: immutable_tags.map(|patterns| ImmutableTags::new(patterns.iter().map(String::as_str))),
     }
 }
 

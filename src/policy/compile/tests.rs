@@ -177,6 +177,24 @@ fn a_pull_secret_ends_with_the_entitlement_of_its_namespace() {
 }
 
 #[test]
+fn a_policy_says_which_tags_stay() {
+    let mut inputs = all();
+    inputs.projects = vec![object("Project team/a", IN_MAIN)];
+    let policy = |head: &str, more: &str| object(head, &format!("{{projectRef: {{name: a}}, {more}}}"));
+    inputs.policies = vec![
+        policy("RepositoryPolicy team/all", "repositories: ['**'], immutableTags: ['v*']"),
+        policy("RepositoryPolicy team/free", "repositories: [free], immutableTags: []"),
+        policy("RepositoryPolicy team/silent", "repositories: [app], visibility: Public"),
+    ];
+    let (snapshot, problems) = compile(&inputs);
+    assert_eq!(problems.len(), 0);
+    let stays = |repository: &str, tag: &str| {
+        snapshot.immutable_tags(&repository.parse().unwrap()).contains(&tag.parse().unwrap())
+    };
+    assert!(stays("a/app", "v1") && !stays("a/app", "latest") && !stays("a/free", "v1"));
+}
+
+#[test]
 fn a_robot_pushes_and_a_pull_secret_pulls() {
     let mut inputs =
         inputs("{storage: {emptyDir: {}}, projectNamespaces: {from: All}, pullSecretNamespaces: {from: All}}");

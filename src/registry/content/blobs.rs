@@ -137,6 +137,18 @@ impl Content {
         .await
     }
 
+    /// Takes a blob that no repository holds yet.
+    pub(super) async fn store_blob(&self, digest: &Digest, stream: BodyStream) -> Result<(), ContentError> {
+        let mut body = Body::new(stream);
+        match body.small().await {
+            Some(small) => {
+                check_digest(digest, Digest::of(digest.algorithm(), &small))?;
+                Ok(self.store.put_all(vec![absent(keys::blob(digest), small)]).await?)
+            }
+            None => self.store_large(digest, &mut body).await,
+        }
+    }
+
     pub(super) async fn link_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), ContentError> {
         self.put_with_link(repository, digest, None).await
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::oci::Digest;
+use crate::oci::{Digest, Tag};
 use crate::registry::storage::{Key, StorageError};
 
 /// Why a request for content was not done.
@@ -24,6 +24,10 @@ pub enum ContentError {
     DigestMismatch { expected: Digest, actual: Digest },
     #[error("the manifest refers to what the repository doesn't hold: {}", join(.0))]
     ManifestBlobUnknown(Vec<Digest>),
+    #[error(
+        "tag {tag} is immutable and points to {digest}: use another tag, or have spec.immutableTags of the RepositoryPolicy changed first"
+    )]
+    TagImmutable { tag: Tag, digest: Digest },
     #[error("the range is outside of the blob's {size} bytes")]
     RangeNotSatisfiable { size: u64 },
     #[error(transparent)]

@@ -25,6 +25,7 @@ use crate::registry::storage::{Key, Prefix};
 
 pub const BLOBS: &str = "blobs/";
 pub const CATALOGUE: &str = "catalogue/";
+const REPOSITORIES: &str = "repositories/";
 
 /// What a key stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +78,10 @@ pub fn blob(digest: &Digest) -> Key {
     key(format!("blobs/{algorithm}/{}/{hex}", &hex[..2]))
 }
 
+pub fn blobs() -> Prefix {
+    prefix(BLOBS.to_owned())
+}
+
 pub fn catalogue() -> Prefix {
     prefix(CATALOGUE.to_owned())
 }
@@ -85,13 +90,22 @@ pub fn catalogue_entry(repository: &RepositoryName) -> Key {
     key(format!("{CATALOGUE}{}", encode_repository(repository)))
 }
 
-/// The repository that a key of the catalogue is about.
+/// The repository that a key of the catalogue, or a folder of a repository, is about.
 pub fn repository_of(entry: &Key) -> Option<RepositoryName> {
     decode_repository(entry.name())
 }
 
+/// All of them, also those that hold no manifest.
+pub fn repositories() -> Prefix {
+    prefix(REPOSITORIES.to_owned())
+}
+
 pub fn repository(repository: &RepositoryName) -> Prefix {
     prefix(below(repository, ""))
+}
+
+pub fn blob_links(repository: &RepositoryName) -> Prefix {
+    prefix(below(repository, "blobs/"))
 }
 
 pub fn blob_link(repository: &RepositoryName, digest: &Digest) -> Key {
@@ -139,7 +153,7 @@ pub fn digest_of(key: &Key) -> Option<Digest> {
 }
 
 fn below(repository: &RepositoryName, rest: &str) -> String {
-    format!("repositories/{}/{rest}", encode_repository(repository))
+    format!("{REPOSITORIES}{}/{rest}", encode_repository(repository))
 }
 
 fn encode_repository(repository: &RepositoryName) -> String {

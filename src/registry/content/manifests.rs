@@ -14,6 +14,7 @@ use super::records::{ManifestRecord, Pushed, TagRecord};
 use super::referrers::ReferrerDescriptor;
 use super::{CONCURRENT_READS, Content, ContentError, absent, keys, record};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Reference, RepositoryName};
+use crate::policy::ImmutableTags;
 use crate::registry::storage::{Condition, Key, Put, StorageError};
 
 /// How often a manifest is written that others delete at the same time.
@@ -24,6 +25,8 @@ const ATTEMPTS: usize = 5;
 pub struct NewManifest {
     /// The tag that it gets, or the digest that it has to have.
     pub reference: Reference,
+    /// Whether the tag, if it is there already, has to stay where it is.
+    pub is_immutable: bool,
     pub manifest: Manifest,
     /// What `manifest` was parsed from, and what is stored.
     pub bytes: Bytes,
@@ -46,13 +49,16 @@ impl Content {
     /// Takes a manifest, and returns its digest.
     ///
     /// What it lists must be in the repository (distribution-spec, "Pushing Manifests"); its subject need not.
+    ///
+    /// Errors: [`TagImmutable`](ContentError::TagImmutable) if the tag has to stay at another manifest. Nothing is
+    /// stored then, unless both were pushed at the same time: whoever comes second has a manifest without the tag.
     pub async fn put_manifest(&self, repository: &RepositoryName, new: NewManifest) -> Result<Digest, ContentError> {
         let repository = repository.clone();
         self.detached(|content| async move { content.store_manifest(&repository, new).await }.boxed()).await
     }
 
     async fn store_manifest(&self, repository: &RepositoryName, new: NewManifest) -> Result<Digest, ContentError> {
-        let NewManifest { reference, manifest, bytes, pusher, now, memory: _memory } = new;
+        let NewManifest { reference, is_immutable, manifest, bytes, pusher, now, memory: _memory } = new;
         let bytes = &bytes;
         let (tag, digest) = match reference {
             Reference::Tag(tag) => (Some(tag), Digest::sha256(bytes)),
@@ -63,6 +69,9 @@ impl Content {
         };
         let _no_deletion = self.repository_lock(repository).read().await;
         self.check_references(repository, &manifest).await?;
+        if is_immutable && let Some(tag) = &tag {
+            self.check_immutable(repository, tag, Some(&digest)).await?;
+        }
 
         let references = std::iter::once(Reference::Digest(digest.clone())).chain(tag.clone().map(Reference::Tag));
         let _change = self.hot.change(repository, references.collect());
@@ -81,7 +90,7 @@ impl Content {
             self.store.put_all(vec![self.manifest_put(repository, &digest, stored.clone()).await?]).await?;
             if let Some(tag) = &tag {
                 let tagged = TagRecord { digest: digest.clone(), pushed: pushed.clone() };
-                let written = self.store.put_all(vec![record(keys::tag(repository, tag), &tagged)?]).await;
+                let written = self.write_tag(repository, tag, &tagged, is_immutable).await;
                 self.note_tagged(repository, tag, &digest);
                 written?;
             }
@@ -155,14 +164,20 @@ impl Content {
 
     /// Removes a manifest with the tags that point to it. Its bytes are garbage collection's business.
     ///
-    /// Errors: [`ManifestUnknown`](ContentError::ManifestUnknown).
-    pub async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), ContentError> {
-        let (repository, digest) = (repository.clone(), digest.clone());
+    /// Errors: [`ManifestUnknown`](ContentError::ManifestUnknown), [`TagImmutable`](ContentError::TagImmutable) if one
+    /// of `immutable` points to it; then nothing is removed.
+    pub async fn delete_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        immutable: &ImmutableTags,
+    ) -> Result<(), ContentError> {
+        let (repository, digest, immutable) = (repository.clone(), digest.clone(), immutable.clone());
         self.detached(|content| {
             async move {
                 content.learn_tagged(&repository).await?;
                 let _alone = content.repository_lock(&repository).write().await;
-                let removed = content.remove_manifest(&repository, &digest).await;
+                let removed = content.remove_manifest(&repository, &digest, &immutable).await;
                 // Also if it was gone: a power failure may have come before this.
                 content.remove_from_catalogue_if_empty(&repository).await?;
                 removed
@@ -173,9 +188,15 @@ impl Content {
     }
 
     /// The caller excludes pushes to the repository.
-    async fn remove_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), ContentError> {
+    async fn remove_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        immutable: &ImmutableTags,
+    ) -> Result<(), ContentError> {
         let key = keys::manifest(repository, digest);
         let record: ManifestRecord = self.read_record(&key).await?.ok_or(ContentError::ManifestUnknown)?;
+        self.check_no_immutable_tag(repository, digest, immutable).await?;
         let mut change = self.hot.change(repository, vec![Reference::Digest(digest.clone())]);
         // Tags first, so that none points to nothing. With its record the manifest is gone, and the entry in the list of
         // referrers stands for nothing then: before, a crash would leave a manifest that is missing there.

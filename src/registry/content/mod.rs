@@ -17,6 +17,7 @@
 mod blobs;
 mod body;
 mod catalogue;
+mod copy;
 mod detached;
 mod error;
 mod fsck;
@@ -44,6 +45,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::RwLock;
 
 pub use self::blobs::{Blob, BlobBody};
+pub use self::copy::{CopyOptions, CopyProblem, CopyProgress, CopySource, CopySummary};
 use self::detached::Detached;
 pub use self::error::ContentError;
 pub use self::fsck::{Finding, FsckMode, FsckObserver, FsckSummary, Problem};

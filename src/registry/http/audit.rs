@@ -113,14 +113,15 @@ impl AuditContext<'_> {
     ///
     /// What it asked for is read from the request again: refusals are rare.
     pub fn refused(&self, error: &RequestError, names: &Names, parts: &Parts) {
-        let RequestError::Auth(error) = error else { return };
         let Names { identity, user } = names;
         let event = match error {
-            AuthError::Required | AuthError::InsufficientScope => return,
-            AuthError::Denied(_) => "denied",
-            AuthError::Password(_) => "login",
-            _ if user.is_some() => "login",
-            _ => "denied",
+            RequestError::Auth(AuthError::Required | AuthError::InsufficientScope) => return,
+            RequestError::Auth(AuthError::Denied(_)) => "denied",
+            RequestError::Auth(AuthError::Password(_)) => "login",
+            error if error.is_denial() => "denied",
+            RequestError::Auth(_) if user.is_some() => "login",
+            RequestError::Auth(_) => "denied",
+            _ => return,
         };
         let route = Route::parse(self.method, parts.uri.path(), parts.uri.query().unwrap_or_default()).ok();
         let target = route.as_ref().map(Route::target).unwrap_or_default();

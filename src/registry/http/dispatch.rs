@@ -23,7 +23,7 @@ use super::origin::{Arrival, Origin};
 use super::record::{AccessLine, Record, RecordedBody, Seen};
 use super::{App, Route, Scheme, blobs, catalog, manifests, referrers, tags, tokens, uploads};
 use crate::oci::RepositoryName;
-use crate::policy::{Action, Operation};
+use crate::policy::{Action, ImmutableTags, Operation};
 use crate::registry::auth::{Attempt, AuthError, Authenticator, Caller, Credentials, Published, challenge};
 use crate::registry::shares::{Share, Shares};
 use crate::telemetry::{RequestId, RequestSpan, traced};
@@ -74,6 +74,11 @@ impl Permitted<'_> {
     /// Records what the caller has done.
     pub fn audit(&self, event: Event<'_>) {
         self.audit.done(self.caller.identity(), event);
+    }
+
+    /// The tags of the repository that have to stay.
+    pub fn immutable_tags(&self, repository: &RepositoryName) -> ImmutableTags {
+        self.published.snapshot.immutable_tags(repository)
     }
 
     /// Whether the caller may pull from the repository that a blob is to be mounted from. His token need not name what
@@ -177,7 +182,11 @@ async fn handle(
     let Permitting { shared, parts, origin, audit, seen } = permitting;
     let over_tls = origin.is_some_and(|origin| origin.scheme == Scheme::Https);
     let (published, caller, headers) = (&published, &caller, &parts.headers);
-    run(&Permitted { shared, published, caller, headers, audit, seen, now, over_tls }, route, body).await
+    let done = run(&Permitted { shared, published, caller, headers, audit, seen, now, over_tls }, route, body).await;
+    if done.as_ref().is_err_and(RequestError::is_denial) {
+        seen.identity(caller.identity());
+    }
+    done
 }
 
 /// A request that has been parsed, authenticated and authorized.

@@ -111,6 +111,10 @@ impl RequestError {
                     detail: json!({"digest": digest}),
                 })
                 .collect(),
+            RequestError::Content(ContentError::TagImmutable { tag, digest }) => {
+                let detail = json!({"tag": tag, "digest": digest});
+                vec![ErrorEntry { code: code.as_str(), message: &message, detail }]
+            }
             _ => vec![ErrorEntry { code: code.as_str(), message: &message, detail: Value::Null }],
         };
         // Plain data: it can't fail, and if it did an empty body would do no harm.
@@ -120,6 +124,11 @@ impl RequestError {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         self.add_headers(context, response.headers_mut());
         response
+    }
+
+    /// Whether policy does not allow what its caller may otherwise do.
+    pub fn is_denial(&self) -> bool {
+        matches!(self, RequestError::Content(ContentError::TagImmutable { .. }))
     }
 
     fn status(&self) -> (StatusCode, ErrorCode) {
@@ -262,6 +271,9 @@ fn content_status(error: &ContentError) -> (StatusCode, ErrorCode) {
         ContentError::OffsetMismatch { .. } => (Status::RANGE_NOT_SATISFIABLE, Code::BlobUploadInvalid),
         ContentError::DigestMismatch { .. } => (Status::BAD_REQUEST, Code::DigestInvalid),
         ContentError::ManifestBlobUnknown(_) => (Status::BAD_REQUEST, Code::ManifestBlobUnknown),
+        // Not `TAG_INVALID`, to which some clients push the manifest again in other formats; and this status is one that
+        // clients neither repeat nor take for a lost race.
+        ContentError::TagImmutable { .. } => (Status::FORBIDDEN, Code::Denied),
         ContentError::RangeNotSatisfiable { .. } => (Status::RANGE_NOT_SATISFIABLE, Code::SizeInvalid),
         ContentError::Body(error) => body_status(error),
         ContentError::Storage(StorageError::OutOfSpace) => (Status::INSUFFICIENT_STORAGE, Code::Unknown),

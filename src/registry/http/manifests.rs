@@ -54,7 +54,11 @@ pub async fn put(
     let pusher = permitted.caller.identity().to_string();
     let now = SystemTime::from(permitted.now);
     let memory = Some(Arc::new(memory));
-    let new = NewManifest { reference: reference.clone(), manifest, bytes, pusher, now, memory };
+    let is_immutable = match reference {
+        Reference::Tag(tag) => permitted.immutable_tags(repository).contains(tag),
+        Reference::Digest(_) => false,
+    };
+    let new = NewManifest { reference: reference.clone(), is_immutable, manifest, bytes, pusher, now, memory };
     let digest = permitted.shared.app.content.put_manifest(repository, new).await?;
     permitted.audit(Event::Push { repository, reference, digest: &digest });
 
@@ -71,9 +75,10 @@ pub async fn delete(
     reference: &Reference,
 ) -> Result<Response<Body>, RequestError> {
     let content = &permitted.shared.app.content;
+    let immutable = permitted.immutable_tags(repository);
     match reference {
-        Reference::Tag(tag) => content.delete_tag(repository, tag).await?,
-        Reference::Digest(digest) => content.delete_manifest(repository, digest).await?,
+        Reference::Tag(tag) => content.delete_tag(repository, tag, &immutable).await?,
+        Reference::Digest(digest) => content.delete_manifest(repository, digest, &immutable).await?,
     }
     permitted.audit(Event::DeleteManifest { repository, reference });
     Ok(Response::builder().status(StatusCode::ACCEPTED).body(Body::empty())?)

@@ -8,7 +8,7 @@ use std::sync::Once;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use landfast::oci::Digest;
-use landfast::policy::FailureLimits;
+use landfast::policy::{FailureLimits, Glob, ImmutableTags, PolicyRule};
 use landfast::telemetry::UNVERIFIED;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber};
@@ -350,6 +350,36 @@ async fn a_denial_names_what_was_asked_for() {
     let forged = registry.request("GET", "/v2/team/app/tags/list").bearer("forged").from(CLIENT);
     forged.send().await.expect(401);
     assert_eq!((lines.one()["event"].as_str(), registry.count("authentication_failures", "token")), ("denied", 1));
+}
+
+#[tokio::test]
+async fn a_push_to_an_immutable_tag_is_recorded_as_denied() {
+    let mut snapshot = snapshot();
+    snapshot.projects.get_mut("team").unwrap().policies = vec![PolicyRule {
+        name: "all".to_owned(),
+        repositories: vec![Glob::new("**")],
+        visibility: None,
+        immutable_tags: Some(ImmutableTags::new(["*"])),
+    }];
+    let registry = Registry::new();
+    registry.publish(snapshot);
+    let digest = Digest::sha256(&registry.push_image("dev", "team/app", "v1", b"layer").await);
+    let lines = Lines::of("audit");
+    let reply = registry.by("dev", "DELETE", "/v2/team/app/manifests/v1").from(CLIENT).send().await.expect(403);
+    let reason = format!(
+        "tag v1 is immutable and points to {digest}: use another tag, or have spec.immutableTags of the RepositoryPolicy changed first"
+    );
+    let expected = [
+        ("event", "denied"),
+        ("result", "refused"),
+        ("identity", "robot/ns/dev"),
+        ("user", "robot/ns/dev"),
+        ("method", "DELETE"),
+        ("repository", "team/app"),
+        ("reference", "v1"),
+        ("reason", &reason),
+    ];
+    assert_eq!(lines.one(), record(&reply, &expected));
 }
 
 const PROXY: &str = "10.0.0.1";

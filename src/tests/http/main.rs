@@ -6,6 +6,7 @@ mod audit;
 mod connections;
 mod corpus;
 mod harness;
+mod immutable;
 mod limits;
 mod logins;
 mod metrics;

@@ -100,7 +100,9 @@ over_each_store! {
             let new = image("one", &config, None, Some("v1"));
             let digest = digest_of(&new);
             content.put_manifest(&app, new.clone()).await.unwrap();
-            let (pushed, deleted) = tokio::join!(content.put_manifest(&app, new), content.delete_manifest(&app, &digest));
+            let none = none();
+            let deletion = content.delete_manifest(&app, &digest, &none);
+            let (pushed, deleted) = tokio::join!(content.put_manifest(&app, new), deletion);
             pushed.unwrap();
             deleted.unwrap();
             let tagged = !content.list_tags(&app, None, ALL).await.unwrap().0.is_empty();
@@ -118,7 +120,7 @@ async fn a_deletion_elsewhere_leaves_nothing_that_points_to_nothing() {
     let (one, two) = (Content::new(store.clone()), Content::new(store.clone()));
     let app = repository("app");
     let config = push_blob(&one, &app, b"config").await;
-    let subject = Digest::sha256(b"subject");
+    let (subject, none) = (Digest::sha256(b"subject"), none());
     for round in 0..2000 {
         let push = || one.put_manifest(&app, image("one", &config, Some(&subject), Some("v1")));
         let digest = push().await.unwrap();
@@ -127,7 +129,7 @@ async fn a_deletion_elsewhere_leaves_nothing_that_points_to_nothing() {
                 let (one, app, new) = (one.clone(), app.clone(), image("one", &config, Some(&subject), Some("v1")));
                 async move { one.put_manifest(&app, new).await }
             }),
-            two.delete_manifest(&app, &digest),
+            two.delete_manifest(&app, &digest, &none),
         );
         let (again, deleted) = tokio::join!(again, delete);
         again.unwrap().unwrap();

@@ -172,7 +172,7 @@ over_each_store! {
         let subject = Digest::sha256(b"subject");
         let new = image("one", &config, Some(&subject), None);
         content.put_manifest(&app, new.clone()).await.unwrap();
-        content.delete_manifest(&app, &digest_of(&new)).await.unwrap();
+        content.delete_manifest(&app, &digest_of(&new), &none()).await.unwrap();
         assert_eq!(all_referrers(content, &app, &subject).await, []);
     }
 
@@ -196,9 +196,9 @@ over_each_store! {
         assert_eq!(all_repositories(content).await, [""; 0]);
         let one = push_image(content, &app, "one", Some("v1")).await;
         let two = push_image(content, &app, "two", None).await;
-        content.delete_manifest(&app, &one).await.unwrap();
+        content.delete_manifest(&app, &one, &none()).await.unwrap();
         assert_eq!(all_repositories(content).await, ["app"]);
-        content.delete_manifest(&app, &two).await.unwrap();
+        content.delete_manifest(&app, &two, &none()).await.unwrap();
         assert_eq!(all_repositories(content).await, [""; 0]);
         push_image(content, &app, "two", None).await;
         assert_eq!(all_repositories(content).await, ["app"]);

@@ -129,9 +129,9 @@ over_each_store! {
         let (content, app) = (&fixture.content, repository("app"));
         let digest = push_image(content, &app, "one", Some("v1")).await;
         content.get_manifest(&app, &Reference::Tag(tag("v1"))).await.unwrap();
-        content.delete_tag(&app, &tag("v1")).await.unwrap();
+        content.delete_tag(&app, &tag("v1"), &none()).await.unwrap();
         assert_error!(content.get_manifest(&app, &Reference::Tag(tag("v1"))).await, ContentError::ManifestUnknown);
-        assert_error!(content.delete_tag(&app, &tag("v1")).await, ContentError::ManifestUnknown);
+        assert_error!(content.delete_tag(&app, &tag("v1"), &none()).await, ContentError::ManifestUnknown);
         assert_eq!(content.list_tags(&app, None, ALL).await.unwrap(), (vec![], false));
         content.get_manifest(&app, &Reference::Digest(digest)).await.unwrap();
     }
@@ -144,9 +144,9 @@ over_each_store! {
         for reference in [Reference::Tag(tag("b")), Reference::Digest(gone.clone())] {
             content.get_manifest(&app, &reference).await.unwrap();
         }
-        content.delete_manifest(&app, &gone).await.unwrap();
+        content.delete_manifest(&app, &gone, &none()).await.unwrap();
         assert_error!(content.get_manifest(&app, &Reference::Tag(tag("b"))).await, ContentError::ManifestUnknown);
-        assert_error!(content.delete_manifest(&app, &gone).await, ContentError::ManifestUnknown);
+        assert_error!(content.delete_manifest(&app, &gone, &none()).await, ContentError::ManifestUnknown);
         assert_error!(content.get_manifest(&app, &Reference::Digest(gone)).await, ContentError::ManifestUnknown);
         assert_eq!(content.list_tags(&app, None, ALL).await.unwrap(), (vec![tag("c")], false));
         assert_eq!(content.get_manifest(&app, &Reference::Tag(tag("c"))).await.unwrap().digest, stays);
@@ -159,19 +159,19 @@ over_each_store! {
         let first = push_image(content, &app, "first", Some("first")).await;
         let second = push_image(content, &app, "second", Some("a")).await;
         let third = push_image(content, &app, "third", Some("b")).await;
-        content.delete_manifest(&app, &first).await.unwrap();
+        content.delete_manifest(&app, &first, &none()).await.unwrap();
         push_image(content, &app, "second", Some("b")).await;
         push_image(content, &app, "second", Some("C")).await;
         push_image(content, &app, "third", Some("a")).await;
         push_image(content, &app, "third", Some("d")).await;
-        content.delete_tag(&app, &tag("d")).await.unwrap();
+        content.delete_tag(&app, &tag("d"), &none()).await.unwrap();
         push_image(content, &app, "second", Some("d")).await;
-        content.delete_manifest(&app, &second).await.unwrap();
+        content.delete_manifest(&app, &second, &none()).await.unwrap();
         assert_eq!(tags().await, ["a"]);
-        content.delete_manifest(&app, &third).await.unwrap();
+        content.delete_manifest(&app, &third, &none()).await.unwrap();
         assert_eq!(tags().await, [""; 0]);
         push_image(content, &app, "third", Some("a")).await;
-        content.delete_manifest(&app, &third).await.unwrap();
+        content.delete_manifest(&app, &third, &none()).await.unwrap();
         assert_eq!(tags().await, [""; 0]);
     }
 
@@ -179,7 +179,7 @@ over_each_store! {
         let (content, app, other) = (&fixture.content, repository("app"), repository("other"));
         let digest = push_image(content, &app, "one", Some("v1")).await;
         push_image(content, &other, "one", Some("v1")).await;
-        content.delete_manifest(&app, &digest).await.unwrap();
+        content.delete_manifest(&app, &digest, &none()).await.unwrap();
         content.get_manifest(&other, &Reference::Tag(tag("v1"))).await.unwrap();
     }
 
@@ -200,10 +200,10 @@ async fn a_deletion_reads_only_the_tags_in_question() {
         let (content, app) = (&fixture.content, repository("app"));
         let one = push_image(content, &app, "one", Some("a")).await;
         let two = push_image(content, &app, "two", Some("b")).await;
-        content.delete_manifest(&app, &one).await.unwrap();
+        content.delete_manifest(&app, &one, &none()).await.unwrap();
         // Unreadable to whoever reads it.
         fixture.store.put(&keys::tag(&app, &tag("z")), Bytes::from_static(b"{"), Condition::Always).await.unwrap();
-        content.delete_manifest(&app, &two).await.unwrap();
+        content.delete_manifest(&app, &two, &none()).await.unwrap();
         assert_eq!(content.list_tags(&app, None, ALL).await.unwrap().0, [tag("z")]);
     }
 }

@@ -3,6 +3,7 @@
 mod blobs;
 mod concurrency;
 mod crash;
+mod immutable;
 mod listings;
 mod manifests;
 mod uploads;
@@ -16,6 +17,7 @@ use futures::StreamExt;
 
 pub use super::*;
 pub use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, Tag};
+pub use crate::policy::ImmutableTags;
 use crate::registry::storage::filesystem::FilesystemStore;
 use crate::registry::storage::memory::MemoryStore;
 #[cfg(feature = "s3")]
@@ -114,6 +116,11 @@ pub fn tag(name: &str) -> Tag {
     name.parse().unwrap()
 }
 
+/// What a policy without immutable tags says.
+pub fn none() -> ImmutableTags {
+    ImmutableTags::default()
+}
+
 /// Three pieces of a body, of which the last may be empty.
 pub fn body(content: &[u8]) -> BodyStream {
     let third = content.len().div_ceil(3).max(1);
@@ -159,6 +166,7 @@ pub fn new_manifest(media_type: &str, json: &serde_json::Value, tag: Option<&str
     let reference = tag.map_or_else(|| Reference::Digest(Digest::sha256(&bytes)), |tag| tag.parse().unwrap());
     NewManifest {
         reference,
+        is_immutable: false,
         manifest: Manifest::parse(&media_type.parse().unwrap(), &bytes).unwrap(),
         bytes,
         pusher: "alice".to_owned(),

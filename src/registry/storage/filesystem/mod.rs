@@ -63,6 +63,11 @@ impl FilesystemStore {
         Ok(Self { root: Arc::new(Root::open_read_only(folder.as_ref())?) })
     }
 
+    /// Opens a folder that another program keeps, for reading: each file below it is an object, under its path.
+    pub fn open_tree(folder: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Ok(Self { root: Arc::new(Root::open_tree(folder.as_ref())?) })
+    }
+
     /// Runs `work`, which changes the store.
     async fn changing<T, F>(&self, work: F) -> Result<T, StorageError>
     where

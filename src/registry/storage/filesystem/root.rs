@@ -114,8 +114,18 @@ impl Root {
         Self::new(folder, None, 0).map_err(unusable)
     }
 
+    /// The same for another program's folder, in which everything is an object.
+    pub(super) fn open_tree(folder: &Path) -> Result<Self, OpenError> {
+        let unusable = |source| OpenError::Unreadable { path: folder.to_owned(), source };
+        fs::read_dir(folder).map_err(unusable)?;
+        Self::with_objects(folder, folder.to_owned(), None, 0).map_err(unusable)
+    }
+
     fn new(folder: &Path, lock: Option<File>, max_names: usize) -> io::Result<Self> {
-        let objects = folder.join("objects");
+        Self::with_objects(folder, folder.join("objects"), lock, max_names)
+    }
+
+    fn with_objects(folder: &Path, objects: PathBuf, lock: Option<File>, max_names: usize) -> io::Result<Self> {
         Ok(Self {
             objects_folder: File::open(&objects)?,
             objects,

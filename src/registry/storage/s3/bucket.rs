@@ -64,11 +64,14 @@ impl Bucket {
     }
 
     pub(super) fn object(&self, key: &Key) -> String {
-        format!("{}objects/{key}", self.prefix)
+        format!("{}{key}", self.objects())
     }
 
     pub(super) fn objects(&self) -> String {
-        format!("{}objects/", self.prefix)
+        match self.purpose {
+            Purpose::Read | Purpose::Write => format!("{}objects/", self.prefix),
+            Purpose::ReadTree => self.prefix.clone(),
+        }
     }
 
     pub(super) fn uploads(&self) -> String {

@@ -33,6 +33,8 @@ const CREDENTIALS_AGE: Duration = Duration::from_secs(60);
 pub enum Purpose {
     Read,
     Write,
+    /// Read what another program keeps there: each object of the bucket, or of a folder of it, is one under its name.
+    ReadTree,
 }
 
 /// Why a bucket can't be used. What it prints is meant for the person who started the process.

@@ -82,7 +82,7 @@ impl S3Store {
 
     fn writable(&self) -> Result<&Arc<Bucket>, StorageError> {
         match self.bucket.purpose {
-            Purpose::Read => Err(StorageError::ReadOnly),
+            Purpose::Read | Purpose::ReadTree => Err(StorageError::ReadOnly),
             Purpose::Write => Ok(&self.bucket),
         }
     }
