@@ -10,6 +10,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::blobs::check_digest;
+use super::hot::Change;
 use super::records::{ManifestRecord, Pushed, TagRecord};
 use super::referrers::ReferrerDescriptor;
 use super::{CONCURRENT_READS, Content, ContentError, absent, keys, record};
@@ -176,7 +177,9 @@ impl Content {
         self.detached(|content| {
             async move {
                 content.learn_tagged(&repository).await?;
-                let _alone = content.repository_lock(&repository).write().await;
+                // Other processes have locks of their own: then everybody looks again after what they did.
+                let lock = content.repository_lock(&repository);
+                let _alone = if content.store.is_shared() { None } else { Some(lock.write().await) };
                 let removed = content.remove_manifest(&repository, &digest, &immutable).await;
                 // Also if it was gone: a power failure may have come before this.
                 content.remove_from_catalogue_if_empty(&repository).await?;
@@ -187,7 +190,7 @@ impl Content {
         .await
     }
 
-    /// The caller excludes pushes to the repository.
+    /// The caller excludes pushes to the repository by this process, if there is no other.
     async fn remove_manifest(
         &self,
         repository: &RepositoryName,
@@ -195,28 +198,53 @@ impl Content {
         immutable: &ImmutableTags,
     ) -> Result<(), ContentError> {
         let key = keys::manifest(repository, digest);
-        let record: ManifestRecord = self.read_record(&key).await?.ok_or(ContentError::ManifestUnknown)?;
-        self.check_no_immutable_tag(repository, digest, immutable).await?;
         let mut change = self.hot.change(repository, vec![Reference::Digest(digest.clone())]);
+        let Some(record) = self.read_record::<ManifestRecord>(&key).await? else {
+            // A deletion that was cut off may have left tags.
+            self.remove_late_tags(repository, digest, &mut change).await?;
+            return Err(ContentError::ManifestUnknown);
+        };
+        let pointers = self.pointers_to(repository, digest).await?;
+        if let Some(pointer) = pointers.iter().find(|pointer| immutable.contains(&pointer.tag)) {
+            return Err(ContentError::TagImmutable { tag: pointer.tag.clone(), digest: digest.clone() });
+        }
         // Tags first, so that none points to nothing. With its record the manifest is gone, and the entry in the list of
         // referrers stands for nothing then: before, a crash would leave a manifest that is missing there.
-        self.remove_tags_of(repository, digest, &mut change).await?;
+        self.remove_pointers(repository, digest, pointers, &mut change).await?;
         self.remove(&key).await?;
-        if self.store.is_shared() {
-            // A tag that came from another process since the first look: now one that comes finds the manifest gone.
-            self.remove_tags_of(repository, digest, &mut change).await?;
-        }
+        self.remove_late_tags(repository, digest, &mut change).await?;
         if let Some(subject) = &record.subject {
-            let entry = keys::referrer(repository, subject, digest);
-            let descriptor = self.read_small(&entry).await?;
-            self.remove(&entry).await?;
-            if let Some(descriptor) = descriptor
-                && self.store.is_shared()
-                && self.exists(&key).await?
-            {
-                // Another process has pushed it again, and has taken the entry for its own.
-                self.store.put_all(vec![absent(entry, descriptor)]).await?;
-            }
+            self.remove_referrer(&keys::referrer(repository, subject, digest), &key).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the tags that have come from another process while the manifest was being removed. One that comes later
+    /// finds that it is gone, and puts it there again.
+    async fn remove_late_tags(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        change: &mut Change,
+    ) -> Result<(), ContentError> {
+        if !self.store.is_shared() {
+            return Ok(());
+        }
+        let late = self.pointers_to(repository, digest).await?;
+        let removed = self.remove_pointers(repository, digest, late, change).await?;
+        // Some of them may be of a push that has done so meanwhile.
+        if !removed.is_empty() && self.exists(&keys::manifest(repository, digest)).await? {
+            self.store.put_all(removed).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_referrer(&self, entry: &Key, manifest: &Key) -> Result<(), ContentError> {
+        let Some(descriptor) = self.read_small(entry).await? else { return Ok(()) };
+        self.remove(entry).await?;
+        if self.store.is_shared() && self.exists(manifest).await? {
+            // Another process has pushed it again, and has taken the entry for its own.
+            self.store.put_all(vec![absent(entry.clone(), descriptor)]).await?;
         }
         Ok(())
     }

@@ -8,11 +8,13 @@
 //!   refers to it, the tag last.
 //! - Content is stored under a digest only after it was hashed: a client can't put other content under one.
 //! - Memory is bounded: bodies are streams, and only manifests and content of up to a few hundred KiB are held as
-//!   a whole.
+//!   a whole. What a store holds of a stream is its own to say.
 //!
-//! # Assumptions
-//! - One process changes a store at a time: a deletion of a manifest excludes pushes to the same repository by a lock
-//!   in memory, and knows the tags in question from what this process has read and written (`tags`).
+//! # Several processes
+//! - Where one process owns the store, a deletion of a manifest excludes pushes to the same repository by a lock in
+//!   memory, and knows the tags in question from what this process has read and written (`tags`).
+//! - Where several share it ([`ObjectStore::is_shared`]), there is no lock: whoever pushes or deletes a manifest looks
+//!   again after its last step, and repairs what another one has undone. What is in memory is trusted for a short time.
 
 mod blobs;
 mod body;
@@ -61,7 +63,7 @@ use crate::oci::RepositoryName;
 use crate::registry::names::Names;
 pub use crate::registry::storage::{BodyStream, ByteRange};
 use crate::registry::storage::{
-    Condition, DeleteCondition, Entry, Key, ObjectStore, Prefix, Put, SignedUrls, StorageError,
+    Condition, DeleteCondition, Entry, Key, Object, ObjectStore, Prefix, Put, SignedUrls, StorageError,
 };
 use crate::telemetry::carried;
 
@@ -151,11 +153,10 @@ impl Content {
 
     /// A whole object of which it is known that it is small.
     async fn read_small(&self, key: &Key) -> Result<Option<bytes::Bytes>, ContentError> {
-        let Some(object) = found(self.store.get(key, None).await)? else { return Ok(None) };
-        let unreadable = |source| StorageError::Io { action: "read an object", source };
-        let pieces: Vec<_> = object.body.try_collect().await.map_err(unreadable)?;
-        // Copied: a piece may be a small part of a large buffer, and these are kept for long.
-        Ok(Some(pieces.concat().into()))
+        match found(self.store.get(key, None).await)? {
+            Some(object) => whole(object).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The objects below `prefix`, after `after`, at most `limit`, and whether there are more.
@@ -172,6 +173,14 @@ impl Content {
         };
         Ok((page.entries.into_iter().filter_map(object).collect(), page.more))
     }
+}
+
+/// All of an object that is small.
+async fn whole(object: Object) -> Result<bytes::Bytes, ContentError> {
+    let unreadable = |source| StorageError::Io { action: "read an object", source };
+    let pieces: Vec<_> = object.body.try_collect().await.map_err(unreadable)?;
+    // Copied: a piece may be a small part of a large buffer, and these are kept for long.
+    Ok(pieces.concat().into())
 }
 
 /// Which of `count` parts a repository falls into.

@@ -117,7 +117,10 @@ impl Content {
                 _ => break,
             }
         }
-        Ok(removed + self.store.remove_remains(limit).await?)
+        if let Err(error) = self.store.remove_remains(limit).await {
+            tracing::warn!(%error, "can't remove what lost processes have left in the store");
+        }
+        Ok(removed)
     }
 
     /// Removes those of `stages` that were last written to at `limit` or before; they are listed behind `after`.

@@ -12,6 +12,10 @@
 //! store decides: of any number of pushes at once, by any number of processes, one wins. A process whose policy is older
 //! than another's goes by what it has. In a store that others change too, a tag that is being pushed for the first time
 //! may go together with its manifest if that is deleted at the same moment by another process.
+//!
+//! # In a store that others change too
+//! Nothing is remembered, and a deletion reads all of the repository's tags, twice. It removes a tag only as it was when
+//! it looked at it: one that has been moved meanwhile stays, as far as the store compares versions itself.
 
 use std::ops::Bound;
 
@@ -19,11 +23,11 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::hot::Change;
 use super::records::TagRecord;
-use super::{CONCURRENT_READS, Content, ContentError, PAGE, keys, record};
+use super::{CONCURRENT_READS, Content, ContentError, PAGE, absent, found, keys, record, whole};
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
 use crate::policy::ImmutableTags;
 use crate::registry::names::Reading;
-use crate::registry::storage::{Condition, StorageError};
+use crate::registry::storage::{Condition, DeleteCondition, Put, StorageError, Version};
 
 impl Content {
     /// At most `limit` tags behind `after`, and whether there are more.
@@ -177,38 +181,48 @@ impl Content {
         }
     }
 
-    /// The caller excludes pushes to the repository.
-    pub(super) async fn check_no_immutable_tag(
+    /// The tags that point to a manifest now.
+    pub(super) async fn pointers_to(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-        immutable: &ImmutableTags,
-    ) -> Result<(), ContentError> {
-        if immutable.is_empty() {
-            return Ok(());
-        }
-        let check = |tags: Vec<Tag>| async move {
-            let read = |tag: Tag| async move {
-                match self.tagged_digest(repository, &tag).await? {
-                    Some(known) if known == *digest => Err(ContentError::TagImmutable { tag, digest: known }),
-                    _ => Ok(()),
-                }
-            };
-            let tags = tags.into_iter().filter(|tag| immutable.contains(tag));
-            futures::stream::iter(tags).map(read).buffered(CONCURRENT_READS).try_collect::<()>().await
-        };
+    ) -> Result<Vec<Pointer>, ContentError> {
         if let Some(tags) = self.known_tags_of(repository, digest) {
-            return check(tags).await;
+            return self.look_at(repository, digest, tags).await;
         }
-        let mut after = None;
+        let (mut pointers, mut after) = (Vec::new(), None);
         loop {
             let (tags, more) = self.list_tags_of_any(repository, after.as_ref()).await?;
             after = tags.last().cloned().filter(|_| more);
-            check(tags).await?;
+            pointers.extend(self.look_at(repository, digest, tags).await?);
             if after.is_none() {
-                return Ok(());
+                return Ok(pointers);
             }
         }
+    }
+
+    /// Those of `tags` that point to the manifest.
+    async fn look_at(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        tags: Vec<Tag>,
+    ) -> Result<Vec<Pointer>, ContentError> {
+        let look = |tag: Tag| async move {
+            let key = keys::tag(repository, &tag);
+            let Some(object) = found(self.store.get(&key, None).await)? else { return Ok(None) };
+            let version = object.meta.version.clone();
+            let content = whole(object).await?;
+            let record = serde_json::from_slice(&content);
+            let record: TagRecord = record.map_err(|source| ContentError::Corrupt { key, source })?;
+            Ok::<_, ContentError>((record.digest == *digest).then_some(Pointer { tag, version, content }))
+        };
+        futures::stream::iter(tags)
+            .map(look)
+            .buffered(CONCURRENT_READS)
+            .try_filter_map(|pointer| async move { Ok(pointer) })
+            .try_collect()
+            .await
     }
 
     /// The tags that may point to the manifest, if that is known.
@@ -222,45 +236,32 @@ impl Content {
         })
     }
 
-    /// The caller excludes pushes to the repository.
-    pub(super) async fn remove_tags_of(
+    /// Removes tags, but not those that have been moved since they were looked at. Gives back what it has removed.
+    pub(super) async fn remove_pointers(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
+        pointers: Vec<Pointer>,
         change: &mut Change,
-    ) -> Result<(), ContentError> {
-        if let Some(tags) = self.known_tags_of(repository, digest) {
-            self.remove_those_of(repository, digest, &tags, change).await?;
-            tags.iter().for_each(|tag| self.tagged.change(repository.as_str(), &tagged(digest, tag), false));
-            return Ok(());
-        }
-        let mut after = None;
-        loop {
-            let (tags, more) = self.list_tags_of_any(repository, after.as_ref()).await?;
-            self.remove_those_of(repository, digest, &tags, change).await?;
-            match tags.into_iter().next_back() {
-                Some(last) if more => after = Some(last),
-                _ => return Ok(()),
+    ) -> Result<Vec<Put>, ContentError> {
+        pointers.iter().for_each(|pointer| change.also(Reference::Tag(pointer.tag.clone())));
+        let remove = |Pointer { tag, version, content }: Pointer| async move {
+            let key = keys::tag(repository, &tag);
+            match self.store.delete(&key, DeleteCondition::IfVersion(version)).await {
+                Err(StorageError::NotFound(_) | StorageError::PreconditionFailed(_)) => Ok(None),
+                Err(error) => Err(ContentError::from(error)),
+                Ok(()) => {
+                    self.tagged.change(repository.as_str(), &tagged(digest, &tag), false);
+                    Ok(Some(absent(key, content)))
+                }
             }
-        }
-    }
-
-    /// Removes those of `tags` that point to `digest`.
-    async fn remove_those_of(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        tags: &[Tag],
-        change: &mut Change,
-    ) -> Result<(), ContentError> {
-        tags.iter().for_each(|tag| change.also(Reference::Tag(tag.clone())));
-        let remove = |tag: Tag| async move {
-            if self.tagged_digest(repository, &tag).await?.as_ref() == Some(digest) {
-                self.remove(&keys::tag(repository, &tag)).await?;
-            }
-            Ok(())
         };
-        futures::stream::iter(tags.to_vec()).map(remove).buffer_unordered(CONCURRENT_READS).try_collect().await
+        futures::stream::iter(pointers)
+            .map(remove)
+            .buffer_unordered(CONCURRENT_READS)
+            .try_filter_map(|removed| async move { Ok(removed) })
+            .try_collect()
+            .await
     }
 
     /// A page of tags, none if there is no such repository.
@@ -273,6 +274,13 @@ impl Content {
         let (listed, more) = self.list_objects(&keys::tags(repository), after.as_ref(), PAGE).await?;
         Ok((listed.iter().filter_map(keys::tag_of).collect(), more))
     }
+}
+
+/// A tag that points to a manifest, as it was when it was looked at.
+pub(super) struct Pointer {
+    pub tag: Tag,
+    version: Version,
+    content: bytes::Bytes,
 }
 
 fn tagged(digest: &Digest, tag: &Tag) -> String {

@@ -44,7 +44,9 @@ impl Content {
                 content.check_open(&id)?;
                 let staged = content.staged(&id).await?;
                 check_offset(at, &staged)?;
-                let filled = content.fill(&id, staged, &mut Body::new(stream), Algorithm::Sha256).await;
+                // Kept to the end: the caller may have tied to it what this takes.
+                let mut body = Body::new(stream);
+                let filled = content.fill(&id, staged, &mut body, Algorithm::Sha256).await;
                 let length = match filled {
                     Ok(filled) => set_aside(filled).await,
                     Err(error) => Err(error),
@@ -85,6 +87,14 @@ impl Content {
                     return if is_held { Ok(()) } else { Err(ContentError::UploadUnknown) };
                 }
                 let staged = content.staged(&id).await?;
+                if staged.is_none()
+                    && content.store.is_shared()
+                    && at.is_some_and(|at| at > 0)
+                    && content.holds_blob(&repository, &digest).await?
+                {
+                    // Ended by another process, whose answer the client didn't get.
+                    return Ok(());
+                }
                 check_offset(at, &staged)?;
                 let completed = content.complete(&repository, &id, staged, Body::new(stream), &digest).await;
                 match &completed {

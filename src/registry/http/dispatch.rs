@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
 use k8s_openapi::jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::audit::{AuditContext, Event};
 use super::body::RequestBody;
@@ -40,13 +40,13 @@ pub(super) struct Shared {
     /// Memory for manifests that are being received and stored, in KiB.
     manifest_memory: Arc<Semaphore>,
     /// Blobs that may be received beside those that are.
-    uploads: Semaphore,
+    uploads: Arc<Semaphore>,
     upload_shares: Shares,
 }
 
 /// A place among the blobs that are being received, until this is dropped.
-pub(super) struct UploadPlace<'a> {
-    _place: SemaphorePermit<'a>,
+pub(super) struct UploadPlace {
+    _place: OwnedSemaphorePermit,
     _share: Share,
     _counted: InFlight,
 }
@@ -97,7 +97,7 @@ pub fn router(app: App) -> axum::Router {
         app,
         authenticator: Authenticator::new(&limits),
         manifest_memory: Arc::new(Semaphore::new(kibibytes(limits.manifest_memory_bytes) as usize)),
-        uploads: Semaphore::new(limits.uploads),
+        uploads: Arc::new(Semaphore::new(limits.uploads)),
         upload_shares: Shares::new(limits.share_of(limits.uploads)),
     });
     axum::Router::new().fallback(move |request: Request<Body>| answer(Arc::clone(&shared), request))
@@ -323,9 +323,10 @@ impl Shared {
     }
 
     /// A place among the blobs that are being received.
-    pub(super) fn receive_blob(&self, client: IpAddr) -> Result<UploadPlace<'_>, RequestError> {
+    pub(super) fn receive_blob(&self, client: IpAddr) -> Result<UploadPlace, RequestError> {
         let share = self.upload_shares.take(client).ok_or(RequestError::ClientBusy { what: "blobs" })?;
-        let place = self.uploads.try_acquire().map_err(|_| RequestError::Busy { what: "blobs" })?;
+        let place = Arc::clone(&self.uploads).try_acquire_owned();
+        let place = place.map_err(|_| RequestError::Busy { what: "blobs" })?;
         Ok(UploadPlace { _place: place, _share: share, _counted: self.app.metrics.upload() })
     }
 }

@@ -277,6 +277,7 @@ fn content_status(error: &ContentError) -> (StatusCode, ErrorCode) {
         ContentError::RangeNotSatisfiable { .. } => (Status::RANGE_NOT_SATISFIABLE, Code::SizeInvalid),
         ContentError::Body(error) => body_status(error),
         ContentError::Storage(StorageError::OutOfSpace) => (Status::INSUFFICIENT_STORAGE, Code::Unknown),
+        ContentError::Storage(StorageError::TooLarge) => (Status::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
         ContentError::Storage(StorageError::Unavailable { .. }) => (Status::SERVICE_UNAVAILABLE, Code::Unknown),
         ContentError::Storage(_) | ContentError::Corrupt { .. } => (Status::INTERNAL_SERVER_ERROR, Code::Unknown),
     }

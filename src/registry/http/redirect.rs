@@ -3,7 +3,8 @@
 //! Only clients of which it is known that they follow to another host and leave their credentials behind; all others
 //! get the content from here.
 
-use http::header::USER_AGENT;
+use http::header::{HOST, USER_AGENT};
+use http::uri::Authority;
 use http::{HeaderMap, Uri};
 
 /// How the products announce themselves (RFC 9110, section 10.1.5), in lower case.
@@ -38,6 +39,13 @@ pub(super) fn may_follow(headers: &HeaderMap) -> bool {
 /// Whether this client can and should use this address.
 pub(super) fn is_fit(address: &str, headers: &HeaderMap, over_tls: bool) -> bool {
     let Ok(uri) = address.parse::<Uri>() else { return false };
+    // To the same name on another port, or to one below it, Go's clients take their credentials along.
+    let asked = headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    if let (Some(asked), Some(host)) = (&asked, uri.host())
+        && (host == asked.host() || host.strip_suffix(asked.host()).is_some_and(|rest| rest.ends_with('.')))
+    {
+        return false;
+    }
     // What it gets over TLS here must not go over the wire for all to read there.
     if over_tls && uri.scheme_str() != Some("https") {
         return false;
@@ -91,5 +99,16 @@ mod tests {
         #[case] fit: bool,
     ) {
         assert_eq!(is_fit(address, &agent(text), over_tls), fit);
+    }
+
+    #[rstest]
+    #[case::another_port("node.example:30900", false)]
+    #[case::below("s3.node.example", false)]
+    #[case::beside("other.example", true)]
+    #[case::longer("xnode.example", true)]
+    fn no_credentials_are_taken_along(#[case] host: &str, #[case] fit: bool) {
+        let mut headers = agent("containerd/2.0");
+        headers.insert(HOST, HeaderValue::from_static("node.example:30500"));
+        assert_eq!(is_fit(&format!("http://{host}/b"), &headers, false), fit);
     }
 }

@@ -1,20 +1,25 @@
 //! Blobs on their way in (distribution-spec, "Pushing blobs"): in one request, in two, in chunks, or by a mount.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use axum::body::Body;
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
 use http::header::{CONTENT_LENGTH, LOCATION, RANGE};
 use http::{Response, StatusCode};
 
 use super::audit::Event;
 use super::body::RequestBody;
-use super::dispatch::Permitted;
+use super::dispatch::{Permitted, UploadPlace};
 use super::error::RequestError;
 use super::range::Chunk;
 use super::respond::{DOCKER_UPLOAD_UUID, about, received_range};
 use super::route::{Mount, blob_location, upload_location};
 use super::upload_ids::SealedUpload;
 use crate::oci::{Digest, RepositoryName};
-use crate::registry::content::{ContentError, UploadId};
+use crate::registry::content::{BodyStream, ContentError, UploadId};
 
 pub async fn start(
     permitted: &Permitted<'_>,
@@ -32,9 +37,9 @@ pub async fn start(
         return created(repository, &mount.digest);
     }
     if let (None, Some(digest)) = (mount, digest) {
-        let _place = permitted.shared.receive_blob(permitted.audit.remote)?;
+        let place = permitted.shared.receive_blob(permitted.audit.remote)?;
         let body = bounded(permitted, body, 0)?;
-        content.put_blob(repository, &digest, body.boxed()).await?;
+        content.put_blob(repository, &digest, holding(Some(place), body.boxed())).await?;
         permitted.audit(Event::Upload { repository, digest: &digest });
         return created(repository, &digest);
     }
@@ -73,9 +78,9 @@ pub async fn append(
 ) -> Result<Response<Body>, RequestError> {
     let id = open(permitted, repository, upload)?;
     let Chunk { at, length } = Chunk::of(permitted.headers)?;
-    let _place = permitted.shared.receive_blob(permitted.audit.remote)?;
+    let place = permitted.shared.receive_blob(permitted.audit.remote)?;
     let Part { body, at } = part(permitted, &id, at, body).await?;
-    let stream = body.expecting(length).boxed();
+    let stream = holding(Some(place), body.expecting(length).boxed());
     let received = permitted.shared.app.content.append_upload(&id, at, stream).await;
     let received = received.map_err(|error| tell_where_to_go_on(error, repository, upload))?;
     progress(StatusCode::ACCEPTED, repository, upload, received)
@@ -91,9 +96,9 @@ pub async fn finish(
     let id = open(permitted, repository, upload)?;
     let Chunk { at, length } = Chunk::of(permitted.headers)?;
     // Without a body nothing is received, and who has sent all should not have to come back for the end of it.
-    let _place = (!body.is_empty()).then(|| permitted.shared.receive_blob(permitted.audit.remote)).transpose()?;
+    let place = (!body.is_empty()).then(|| permitted.shared.receive_blob(permitted.audit.remote)).transpose()?;
     let Part { body, at } = part(permitted, &id, at, body).await?;
-    let stream = body.expecting(length).boxed();
+    let stream = holding(place, body.expecting(length).boxed());
     let finished = permitted.shared.app.content.finish_upload(repository, &id, at, stream, digest).await;
     finished.map_err(|error| tell_where_to_go_on(error, repository, upload))?;
     permitted.audit(Event::Upload { repository, digest });
@@ -109,6 +114,25 @@ pub async fn cancel(
     permitted.shared.app.content.cancel_upload(&id).await?;
     permitted.audit(Event::CancelUpload { repository, upload: &id });
     Ok(Response::builder().status(StatusCode::NO_CONTENT).body(Body::empty())?)
+}
+
+/// A body with its place, which is given back with it: what is done with it goes on if the client goes away, and takes
+/// memory until it has come to its end.
+struct Holding {
+    body: BodyStream,
+    _place: Option<UploadPlace>,
+}
+
+impl Stream for Holding {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.body.poll_next_unpin(context)
+    }
+}
+
+fn holding(place: Option<UploadPlace>, body: BodyStream) -> BodyStream {
+    Holding { body, _place: place }.boxed()
 }
 
 /// A body, and where it belongs if that is known.

@@ -23,6 +23,8 @@ pub enum StorageError {
     /// A store somewhere else that can't be reached, or says that it can't do it now.
     #[error("the store can't {action} now: {source}")]
     Unavailable { action: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("the content is larger than the store can take")]
+    TooLarge,
     #[error("the store was opened for reading only")]
     ReadOnly,
     #[error("can't {action}: {source}")]

@@ -137,6 +137,7 @@ fn result_label(error: &StorageError) -> &'static str {
         StorageError::Busy(_) => "busy",
         StorageError::ReadOnly => "read_only",
         StorageError::OutOfSpace => "out_of_space",
+        StorageError::TooLarge => "too_large",
         StorageError::Unavailable { .. } => "unavailable",
         StorageError::Io { .. } => "error",
     }

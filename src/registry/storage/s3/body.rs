@@ -9,14 +9,14 @@ use aws_sdk_s3::primitives::ByteStream;
 use futures::StreamExt;
 
 use super::super::{BodyStream, ByteRange, Version};
-use super::bucket::Bucket;
+use super::bucket::{Bucket, content_range};
 use super::error::text;
 use super::pause_before;
 
 /// How often a body may break off with nothing in between.
 const ATTEMPTS: u32 = 4;
 /// How long the service may take for the next piece.
-const STALL: Duration = Duration::from_secs(30);
+pub(super) const STALL: Duration = Duration::from_secs(30);
 
 struct Reader {
     bucket: Arc<Bucket>,
@@ -72,6 +72,12 @@ impl Reader {
                 let range = ByteRange::Inclusive(self.rest.start, self.rest.end - 1);
                 let output = self.bucket.get_part(&self.name, Some(range), Some(&self.version)).await;
                 let output = output.map_err(|error| io::Error::other(text(&error)))?;
+                // One that begins elsewhere would be put together with what there is already.
+                if output.content_range.as_deref().and_then(content_range).map(|(range, _)| range)
+                    != Some(self.rest.clone())
+                {
+                    return Err(io::Error::other("the service gave another part than it was asked for"));
+                }
                 self.current.insert(output.body)
             }
         };

@@ -1,28 +1,40 @@
 //! Single requests to the bucket, in the store's terms.
 
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::presigning::PresigningConfig;
-use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::primitives::{AggregatedBytes, ByteStream, DateTime};
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use bytes::Bytes;
-use tokio::sync::Mutex;
+use futures::{StreamExt, TryStreamExt};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use super::super::{ByteRange, Condition, Key, Object, ObjectMeta, StageId, StorageError, Version};
-use super::connect::Purpose;
+use super::body::STALL;
+use super::connect::{CONNECT, Purpose};
 use super::error::{Failure, failure, storage_error};
 use super::probe::Conditional;
 use super::{body, pause_before};
 
 /// Tries of a write with a condition, which the client library must not repeat by itself.
 const ATTEMPTS: u32 = 5;
+/// Larger content is given more time.
+const LARGE: usize = 1 << 20;
+const PATIENT: Duration = Duration::from_secs(300);
+/// Deletions of single objects at the same time.
+const PARALLEL_DELETES: usize = 16;
 /// Most keys of one request to delete.
 const MAX_DELETED: usize = 1000;
+/// Memory for chunks on their way to the service.
+const MEMORY_KIB: usize = 256 * 1024;
 /// Enough that unrelated keys seldom wait for each other.
 const KEY_LOCKS: usize = 64;
 
@@ -37,6 +49,10 @@ pub(super) struct Bucket {
     /// Whether the connection is encrypted, and what goes over it need not be signed.
     pub is_encrypted: bool,
     pub signing: Option<Signing>,
+    /// Whether the service is known not to delete several objects at once.
+    pub deletes_singly: AtomicBool,
+    /// For chunks on their way to the service, of all uploads together, in KiB.
+    pub memory: Arc<Semaphore>,
     /// Hold the tasks of this process apart where the service does not.
     pub key_locks: [Mutex<()>; KEY_LOCKS],
 }
@@ -59,6 +75,8 @@ impl Bucket {
             conditional: Conditional::default(),
             is_encrypted: false,
             signing: None,
+            deletes_singly: AtomicBool::new(false),
+            memory: Arc::new(Semaphore::new(MEMORY_KIB)),
             key_locks: std::array::from_fn(|_| Mutex::default()),
         }
     }
@@ -84,16 +102,16 @@ impl Bucket {
 
     pub(super) async fn head(&self, name: &str) -> Result<ObjectMeta, StorageError> {
         let head = self.client.head_object().bucket(&self.name).key(name).send().await;
-        let head = head.map_err(storage_error("look at an object", name))?;
+        let head = head.map_err(|error| match error.raw_response().map(|response| response.status().as_u16()) {
+            // The answer to such a request has nothing to tell by whose it is.
+            Some(404) => StorageError::NotFound(name.to_owned()),
+            _ => storage_error("look at an object", name)(error),
+        })?;
         let size = head.content_length.and_then(|size| u64::try_from(size).ok());
         meta(size, head.e_tag, head.last_modified).ok_or_else(|| incomplete("look at an object"))
     }
 
-    pub(super) async fn get(
-        self: &std::sync::Arc<Self>,
-        name: String,
-        range: Option<ByteRange>,
-    ) -> Result<Object, StorageError> {
+    pub(super) async fn get(self: &Arc<Self>, name: String, range: Option<ByteRange>) -> Result<Object, StorageError> {
         if range == Some(ByteRange::Suffix(0)) {
             return Err(StorageError::RangeNotSatisfiable { size: self.head(&name).await?.size });
         }
@@ -163,7 +181,9 @@ impl Bucket {
     }
 
     async fn put_always(&self, name: &str, content: Bytes) -> Result<Version, StorageError> {
+        let is_large = content.len() > LARGE;
         let put = self.client.put_object().bucket(&self.name).key(name).body(ByteStream::from(content)).customize();
+        let put = if is_large { put.config_override(patient()) } else { put };
         let put = if self.is_encrypted { put.disable_payload_signing() } else { put };
         let output = put.send().await.map_err(storage_error("write an object", name))?;
         output.e_tag.map(Version::new).ok_or_else(|| incomplete("write an object"))
@@ -181,7 +201,8 @@ impl Bucket {
                 Condition::IfAbsent => put.if_none_match("*"),
                 Condition::IfVersion(version) => put.if_match(version.as_str()),
             };
-            let put = put.customize().config_override(no_retries());
+            let overrides = if content.len() > LARGE { patient() } else { aws_sdk_s3::config::Builder::new() };
+            let put = put.customize().config_override(overrides.retry_config(RetryConfig::disabled()));
             let put = if self.is_encrypted { put.disable_payload_signing() } else { put };
             let error = match put.send().await {
                 Ok(output) => return output.e_tag.map(Version::new).ok_or_else(|| incomplete(action)),
@@ -211,8 +232,10 @@ impl Bucket {
     async fn own(&self, name: &str, content: &Bytes) -> Result<Version, StorageError> {
         let output = self.get_part(name, None, None).await.map_err(storage_error("read an object", name))?;
         let (version, length) = (output.e_tag, output.content_length);
-        let is_own = length.is_some_and(|length| usize::try_from(length).ok() == Some(content.len()))
-            && output.body.collect().await.is_ok_and(|read| read.into_bytes() == content);
+        let has_length = length.is_some_and(|length| usize::try_from(length).ok() == Some(content.len()));
+        let read = tokio::time::timeout(STALL, output.body.collect()).await;
+        let read = read.ok().and_then(Result::ok).map(AggregatedBytes::into_bytes);
+        let is_own = has_length && read.as_ref() == Some(content);
         match version {
             Some(version) if is_own => Ok(Version::new(version)),
             _ => Err(StorageError::PreconditionFailed(name.to_owned())),
@@ -242,7 +265,13 @@ impl Bucket {
 
     /// Success if there is no such object either.
     pub(super) async fn delete(&self, name: &str) -> Result<(), StorageError> {
-        let deleted = self.client.delete_object().bucket(&self.name).key(name).send().await;
+        self.delete_if(name, None).await
+    }
+
+    /// The service looks at the version itself if it is one that does so.
+    pub(super) async fn delete_if(&self, name: &str, version: Option<&Version>) -> Result<(), StorageError> {
+        let version = version.filter(|_| self.conditional.if_match).map(|version| version.as_str().to_owned());
+        let deleted = self.client.delete_object().bucket(&self.name).key(name).set_if_match(version).send().await;
         match deleted {
             Err(error) if failure(&error) == Failure::NotFound => Ok(()),
             other => other.map(drop).map_err(storage_error("delete an object", name)),
@@ -253,8 +282,8 @@ impl Bucket {
     pub(super) async fn delete_all(&self, names: &[String]) -> Result<(), StorageError> {
         let action = "delete objects";
         for names in names.chunks(MAX_DELETED) {
-            if let [name] = names {
-                self.delete(name).await?;
+            if names.len() == 1 || self.deletes_singly.load(Ordering::Relaxed) {
+                self.delete_singly(names).await?;
                 continue;
             }
             let keys = names.iter().map(|name| ObjectIdentifier::builder().key(name).build());
@@ -271,13 +300,23 @@ impl Bucket {
                     return Err(storage_error(action, "several objects")(error));
                 }
                 Err(_) => {
-                    for name in names {
-                        self.delete(name).await?;
-                    }
+                    self.deletes_singly.store(true, Ordering::Relaxed);
+                    self.delete_singly(names).await?;
                 }
             }
         }
         Ok(())
+    }
+
+    async fn delete_singly(&self, names: &[String]) -> Result<(), StorageError> {
+        let deletes = names.iter().map(|name| self.delete(name)).collect::<Vec<_>>();
+        futures::stream::iter(deletes).buffer_unordered(PARALLEL_DELETES).try_collect().await
+    }
+
+    /// Room for so many bytes on their way, once there is some.
+    pub(super) async fn memory_for(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let kibibytes = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(MEMORY_KIB as u32);
+        self.memory.clone().acquire_many_owned(kibibytes).await.ok()
     }
 
     pub(super) async fn signed_url(&self, name: &str) -> Result<String, StorageError> {
@@ -290,8 +329,10 @@ impl Bucket {
     }
 }
 
-fn no_retries() -> aws_sdk_s3::config::Builder {
-    aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled())
+/// For requests that take the service, or the way there, long.
+pub(super) fn patient() -> aws_sdk_s3::config::Builder {
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(PATIENT);
+    aws_sdk_s3::config::Builder::new().timeout_config(timeouts.operation_attempt_timeout(PATIENT).build())
 }
 
 fn meta(size: Option<u64>, e_tag: Option<String>, modified: Option<DateTime>) -> Option<ObjectMeta> {
@@ -304,7 +345,7 @@ fn incomplete(action: &'static str) -> StorageError {
 }
 
 /// `bytes 5-9/10`: the range and the whole size.
-fn content_range(text: &str) -> Option<(std::ops::Range<u64>, u64)> {
+pub(super) fn content_range(text: &str) -> Option<(std::ops::Range<u64>, u64)> {
     let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);

@@ -13,14 +13,21 @@ use super::PARALLEL_CHUNKS;
 use super::bucket::Bucket;
 use crate::telemetry::carried;
 
-/// Services take no smaller part of an object, but for the last.
-pub(super) const MIN_CHUNK: u64 = 5 << 20;
 /// Services take no more parts of an object.
 pub(super) const MAX_CHUNKS: usize = 10_000;
 pub(super) const CHUNK: usize = 8 << 20;
-/// From here on chunks are larger, so that there are not too many of them: 264 GiB fit.
+/// From here on chunks are larger, so that there are not too many of them: 264 GiB fit. Some services want all parts of
+/// an object to have one size, and take no more than this.
 const LARGE_FROM: u64 = 16 << 30;
 const LARGE_CHUNK: usize = 32 << 20;
+
+/// A buffer that is smaller than this grows as content arrives: a slow client takes little.
+const GROWS_FREELY: usize = 1 << 20;
+
+/// How large a chunk is that starts here.
+fn chunk_size(offset: u64) -> usize {
+    if offset < LARGE_FROM { CHUNK } else { LARGE_CHUNK }
+}
 
 /// A part of a staged upload's content: an object in its folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,9 +60,11 @@ impl Chunks {
         Self { bucket, folder, writer: Uuid::new_v4(), offset, buffer: BytesMut::new(), chunks, sending }
     }
 
-    /// Takes the last chunk back if it is too small to be followed by another one.
+    /// Takes the last chunk back if it is smaller than those that others may follow.
     pub(super) async fn reopen(&mut self) -> Result<(), StorageError> {
-        let Some(last) = self.chunks.pop_if(|last| last.size < MIN_CHUNK) else { return Ok(()) };
+        let end = self.offset;
+        let is_part = |last: &mut Chunk| last.size < chunk_size(end - last.size) as u64;
+        let Some(last) = self.chunks.pop_if(is_part) else { return Ok(()) };
         let read = self.bucket.get(format!("{}{}", self.folder, last.name), None).await?;
         let failed = StorageError::io("read a chunk");
         let content = read.body.try_collect::<Vec<Bytes>>().await.map_err(failed)?.concat();
@@ -67,7 +76,11 @@ impl Chunks {
     pub(super) async fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), StorageError> {
         for mut piece in pieces {
             while !piece.is_empty() {
-                let size = if self.offset < LARGE_FROM { CHUNK } else { LARGE_CHUNK };
+                let size = chunk_size(self.offset);
+                if self.buffer.len() > GROWS_FREELY {
+                    // At once, and not to twice of what is needed.
+                    self.buffer.reserve(size - self.buffer.len());
+                }
                 // Copied, because a piece may keep a larger buffer of the connection alive.
                 self.buffer.extend_from_slice(&piece.split_to(piece.len().min(size - self.buffer.len())));
                 if self.buffer.len() == size {
@@ -83,16 +96,19 @@ impl Chunks {
         while self.sending.len() >= PARALLEL_CHUNKS {
             self.sent().await?;
         }
-        // Chunks of before may be smaller than they could be.
         if self.chunks.len() == MAX_CHUNKS {
-            return Err(StorageError::io("add a chunk")(std::io::ErrorKind::FileTooLarge.into()));
+            return Err(StorageError::TooLarge);
         }
         let content = self.buffer.split().freeze();
         let chunk = Chunk { name: format!("{:05}-{}", self.chunks.len(), self.writer), size: content.len() as u64 };
         self.offset += chunk.size;
         let (bucket, name) = (self.bucket.clone(), format!("{}{}", self.folder, chunk.name));
         self.chunks.push(chunk);
-        let put = async move { bucket.put(&name, content, Condition::Always).await.map(drop) };
+        let memory = self.bucket.memory_for(content.len() as u64).await;
+        let put = async move {
+            let _memory = memory;
+            bucket.put(&name, content, Condition::Always).await.map(drop)
+        };
         self.sending.spawn(carried(put));
         Ok(())
     }
@@ -120,6 +136,9 @@ impl Chunks {
     pub(super) async fn settle(mut self) -> Result<(Vec<Chunk>, Bytes), StorageError> {
         while !self.sending.is_empty() {
             self.sent().await?;
+        }
+        if self.chunks.len() == MAX_CHUNKS && !self.buffer.is_empty() {
+            return Err(StorageError::TooLarge);
         }
         Ok((self.chunks, self.buffer.freeze()))
     }

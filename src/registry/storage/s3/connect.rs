@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
@@ -12,7 +12,9 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient};
+use aws_sdk_s3::config::{
+    IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+};
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
@@ -25,7 +27,10 @@ use crate::config::S3Storage;
 /// How long a service that does not answer is tried at start.
 const PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_secs(1);
-/// Files with credentials are read again after this.
+pub(super) const CONNECT: Duration = Duration::from_secs(3);
+/// For one try of an ordinary request, its answer included; not for content that is read from it.
+const ATTEMPT: Duration = Duration::from_secs(30);
+/// Credentials that don't say when they end are asked for again after this.
 const CREDENTIALS_AGE: Duration = Duration::from_secs(60);
 
 /// What a bucket is opened for.
@@ -51,7 +56,7 @@ pub enum ConnectError {
     #[error("storage.s3.redirect.expirySeconds: {0}")]
     Expiry(String),
     #[error(
-        "bucket {bucket:?} can't be used: {source}; make it, and allow GetObject, PutObject, DeleteObject and ListBucket in it"
+        "bucket {bucket:?} can't be used: {source}; make it, and allow GetObject, PutObject, DeleteObject, ListBucket, AbortMultipartUpload and ListBucketMultipartUploads in it"
     )]
     Refused { bucket: String, source: StorageError },
     #[error("the service with bucket {bucket:?} does not answer: {source}; check storage.s3.endpoint and the network")]
@@ -71,7 +76,7 @@ pub(super) async fn connect(settings: &S3Storage, purpose: Purpose) -> Result<Bu
     let http = http_client(settings.certificate_authority.as_deref()).await?;
     let credentials = credentials(settings, &http).await?;
     let endpoint = endpoint("endpoint", settings.endpoint.as_deref())?;
-    let client = client(settings, endpoint, &http, &credentials);
+    let client = client(settings, endpoint, &http, &credentials, Duration::ZERO);
     let mut bucket = Bucket::new(client, &settings.bucket, prefix, purpose);
     bucket.is_encrypted = endpoint.is_none_or(|endpoint| endpoint.starts_with("https:"));
     bucket.signing = signing(settings, &http, &credentials)?;
@@ -84,16 +89,20 @@ pub(super) async fn connect(settings: &S3Storage, purpose: Purpose) -> Result<Bu
 
 /// The service may be on its way up, as after a failure of everything.
 async fn wait_for(bucket: &Bucket) -> Result<Conditional, ConnectError> {
-    let started = tokio::time::Instant::now();
-    loop {
-        match probe(bucket).await {
-            Ok(conditional) => return Ok(conditional),
-            Err(StorageError::Unavailable { .. }) if started.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
-            Err(source @ StorageError::Unavailable { .. }) => {
-                return Err(ConnectError::Unreachable { bucket: bucket.name.clone(), source });
+    let mut last: StorageError = StorageError::Unavailable { action: "answer", source: "no answer".into() };
+    let tries = async {
+        loop {
+            match probe(bucket).await {
+                Err(error @ StorageError::Unavailable { .. }) => last = error,
+                Err(source) => return Err(ConnectError::Refused { bucket: bucket.name.clone(), source }),
+                Ok(conditional) => return Ok(conditional),
             }
-            Err(source) => return Err(ConnectError::Refused { bucket: bucket.name.clone(), source }),
+            tokio::time::sleep(PAUSE).await;
         }
+    };
+    match tokio::time::timeout(PATIENCE, tries).await {
+        Ok(tried) => tried,
+        Err(_) => Err(ConnectError::Unreachable { bucket: bucket.name.clone(), source: last }),
     }
 }
 
@@ -120,13 +129,18 @@ fn client(
     endpoint: Option<&str>,
     http: &SharedHttpClient,
     credentials: &SharedCredentialsProvider,
+    signed_for: Duration,
 ) -> Client {
     let retries = RetryConfig::standard()
         .with_max_attempts(4)
         .with_initial_backoff(Duration::from_millis(100))
         .with_max_backoff(Duration::from_secs(2));
-    let timeouts =
-        TimeoutConfig::builder().connect_timeout(Duration::from_secs(3)).read_timeout(Duration::from_secs(30)).build();
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(ATTEMPT);
+    // What is signed is good only as long as the credentials are.
+    let identities = IdentityCache::lazy()
+        .default_expiration(CREDENTIALS_AGE + signed_for)
+        .buffer_time(signed_for.max(Duration::from_secs(10)))
+        .build();
     let mut config = aws_sdk_s3::Config::builder();
     config.set_endpoint_url(endpoint.map(str::to_owned));
     let config = config
@@ -136,7 +150,8 @@ fn client(
         .credentials_provider(credentials.clone())
         .http_client(http.clone())
         .retry_config(retries)
-        .timeout_config(timeouts)
+        .timeout_config(timeouts.operation_attempt_timeout(ATTEMPT).build())
+        .identity_cache(identities)
         // A client that reads slowly is no fault of the service; `body` watches over what is waited for.
         .stalled_stream_protection(StalledStreamProtectionConfig::enabled().download_enabled(false).build())
         // Many services know no others.
@@ -158,7 +173,7 @@ fn signing(
         endpoint("redirect.endpoint", settings.redirect.endpoint.as_deref())?.or(settings.endpoint.as_deref());
     let expiry = Duration::from_secs(settings.redirect.expiry_seconds);
     let presigning = PresigningConfig::expires_in(expiry).map_err(|error| ConnectError::Expiry(error.to_string()))?;
-    Ok(Some(Signing { client: client(settings, address, http, credentials), presigning }))
+    Ok(Some(Signing { client: client(settings, address, http, credentials, expiry), presigning }))
 }
 
 fn endpoint<'a>(key: &'static str, value: Option<&'a str>) -> Result<Option<&'a str>, ConnectError> {
@@ -225,7 +240,7 @@ impl Files {
             Err(error) => return Err(error),
         };
         let (id, secret) = (read("accessKeyId").await?, read("secretAccessKey").await?);
-        Ok(Credentials::new(id, secret, session, Some(SystemTime::now() + CREDENTIALS_AGE), "files"))
+        Ok(Credentials::new(id, secret, session, None, "files"))
     }
 }
 

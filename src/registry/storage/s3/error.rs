@@ -21,6 +21,7 @@ pub(super) enum Failure {
     /// The key lies below another, or others below it, in a service that keeps files.
     KeyConflict,
     OutOfSpace,
+    TooLarge,
     /// It may or may not have been done. To be tried again.
     Transient,
     Other,
@@ -44,8 +45,11 @@ pub(super) fn failure<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>
             | "XMinioObjectExistsAsDirectory",
         ) => Failure::KeyConflict,
         (_, "XMinioStorageFull" | "QuotaExceeded" | "XAmzQuotaExceeded") | (507, _) => Failure::OutOfSpace,
+        (_, "EntityTooLarge") => Failure::TooLarge,
         // A bucket that went away is nothing that a caller expects to be missing.
         (_, "NoSuchBucket") => Failure::Other,
+        // Somebody else's answer, such as that of a proxy without a service behind it.
+        (404, "") => Failure::Transient,
         (404, _) => Failure::NotFound,
         (412, _) => Failure::Condition,
         (409, _) => Failure::Conflict,
@@ -69,10 +73,11 @@ where
 {
     move |error| match failure(&error) {
         Failure::NotFound => StorageError::NotFound(name.to_owned()),
-        Failure::Condition | Failure::Conflict => StorageError::PreconditionFailed(name.to_owned()),
+        Failure::Condition => StorageError::PreconditionFailed(name.to_owned()),
         Failure::KeyConflict => StorageError::KeyConflict(name.to_owned()),
         Failure::OutOfSpace => StorageError::OutOfSpace,
-        Failure::Transient => StorageError::Unavailable { action, source: text(&error).into() },
+        Failure::TooLarge => StorageError::TooLarge,
+        Failure::Transient | Failure::Conflict => StorageError::Unavailable { action, source: text(&error).into() },
         Failure::Range | Failure::Unsupported | Failure::Other => {
             StorageError::Io { action, source: std::io::Error::other(text(&error)) }
         }

@@ -17,9 +17,10 @@
 //! # Guarantees
 //! - Those of [`ObjectStore`], among all processes that use the bucket, if the service has conditional writes; among the
 //!   tasks of one process otherwise. [`S3Store::connect`] finds out which.
-//! - Two exceptions: of several processes that delete an object each may believe that it was the one, and
-//!   [`DeleteCondition::IfVersion`] looks first and deletes then.
-//! - A writer holds at most [`PARALLEL_CHUNKS`] chunks and one more in memory.
+//! - Two exceptions: of several processes that delete an object each may believe that it was the one, and with a service
+//!   that passes over `If-Match` there, [`DeleteCondition::IfVersion`] looks first and deletes then.
+//! - A writer holds one chunk in memory while it fills, and sends at most [`PARALLEL_CHUNKS`] at a time; all writers
+//!   together send no more than 256 MiB at a time.
 //!
 //! # Assumptions
 //! - Reads and listings give what was written before them, as Amazon's and all common services have it.
@@ -76,6 +77,7 @@ impl S3Store {
     }
 
     /// What is decided by the service itself.
+    #[cfg(test)]
     pub fn conditional(&self) -> Conditional {
         self.bucket.conditional
     }
@@ -123,10 +125,11 @@ impl ObjectStore for S3Store {
         let name = bucket.object(key);
         // The service answers the same whether there was anything to delete or not.
         let ObjectMeta { version, .. } = bucket.head(&name).await?;
-        if matches!(condition, DeleteCondition::IfVersion(expected) if expected != version) {
+        if matches!(&condition, DeleteCondition::IfVersion(expected) if *expected != version) {
             return Err(StorageError::PreconditionFailed(key.to_string()));
         }
-        bucket.delete(&name).await
+        let version = matches!(condition, DeleteCondition::IfVersion(_)).then_some(&version);
+        bucket.delete_if(&name, version).await
     }
 
     async fn list(

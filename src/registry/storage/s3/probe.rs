@@ -18,6 +18,7 @@ pub struct Conditional {
 
 impl Conditional {
     /// Whether several processes can write to the bucket.
+    #[cfg(test)]
     pub fn is_complete(self) -> bool {
         self.if_absent && self.if_match
     }
@@ -37,12 +38,23 @@ pub(super) async fn probe(bucket: &Bucket) -> Result<Conditional, StorageError> 
         Err(error) if is(&error, Failure::Unsupported) => false,
         Err(error) => return Err(storage_error(ACTION, &name)(error)),
     };
-    let if_match = match put().if_match("\"00000000000000000000000000000000\"").send().await {
-        Ok(_) => false,
-        Err(error) if is(&error, Failure::Condition) => true,
-        Err(error) if is(&error, Failure::Unsupported) => false,
+    const STALE: &str = "\"00000000000000000000000000000000\"";
+    let replaces = match put().if_match(STALE).send().await {
+        Ok(_) => true,
+        Err(error) if is(&error, Failure::Condition) => false,
+        Err(error) if is(&error, Failure::Unsupported) => true,
         Err(error) => return Err(storage_error(ACTION, &name)(error)),
     };
     bucket.delete(&name).await?;
-    Ok(Conditional { if_absent, if_match })
+    // Some look at what is there only, and make an object where there is none.
+    let creates = match put().if_match(STALE).send().await {
+        Ok(_) => true,
+        Err(error) if is(&error, Failure::Condition) || is(&error, Failure::NotFound) => false,
+        Err(error) if is(&error, Failure::Unsupported) => true,
+        Err(error) => return Err(storage_error(ACTION, &name)(error)),
+    };
+    if creates {
+        bucket.delete(&name).await?;
+    }
+    Ok(Conditional { if_absent, if_match: !replaces && !creates })
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
 use super::super::{Condition, StorageError};
-use super::bucket::{Bucket, is};
+use super::bucket::{Bucket, is, patient};
 use super::chunks::Chunk;
 use super::error::{Failure, storage_error};
 
@@ -72,8 +72,8 @@ async fn assemble(
 }
 
 async fn copy(bucket: &Arc<Bucket>, from: &str, to: &str) -> Result<(), StorageError> {
-    let copied =
-        bucket.client.copy_object().bucket(&bucket.name).key(to).copy_source(source(bucket, from)).send().await;
+    let copied = bucket.client.copy_object().bucket(&bucket.name).key(to).copy_source(source(bucket, from));
+    let copied = copied.customize().config_override(patient()).send().await;
     match copied {
         Err(error) if is(&error, Failure::Unsupported) => {
             bucket.put(to, read(bucket, from).await?, Condition::Always).await.map(drop)
@@ -100,7 +100,8 @@ impl Assembly<'_> {
         }
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let complete = self.bucket.client.complete_multipart_upload().bucket(&self.bucket.name).key(self.target);
-        let completed = complete.upload_id(self.upload).multipart_upload(parts).send().await;
+        let complete = complete.upload_id(self.upload).multipart_upload(parts).customize();
+        let completed = complete.config_override(patient()).send().await;
         completed.map(drop).map_err(storage_error(COPY, self.target))
     }
 
@@ -108,9 +109,10 @@ impl Assembly<'_> {
         let from = format!("{}{}", self.folder, chunk.name);
         let copy = self.bucket.client.upload_part_copy().bucket(&self.bucket.name).key(self.target);
         let copy = copy.upload_id(self.upload).part_number(number).copy_source(source(self.bucket, &from));
-        let e_tag = match copy.send().await {
+        let e_tag = match copy.customize().config_override(patient()).send().await {
             Ok(output) => output.copy_part_result.and_then(|result| result.e_tag),
             Err(error) if is(&error, Failure::Unsupported) => {
+                let _memory = self.bucket.memory_for(chunk.size).await;
                 return self.part(number, read(self.bucket, &from).await?).await;
             }
             Err(error) => return Err(storage_error(COPY, &from)(error)),
@@ -121,12 +123,13 @@ impl Assembly<'_> {
     async fn part(&self, number: i32, content: Bytes) -> Result<CompletedPart, StorageError> {
         let part = self.bucket.client.upload_part().bucket(&self.bucket.name).key(self.target);
         let part = part.upload_id(self.upload).part_number(number).body(ByteStream::from(content)).customize();
+        let part = part.config_override(patient());
         let part = if self.bucket.is_encrypted { part.disable_payload_signing() } else { part };
         let output = part.send().await.map_err(storage_error(COPY, self.target))?;
         Ok(CompletedPart::builder().part_number(number).set_e_tag(output.e_tag).build())
     }
 
-    /// Best effort: a bucket's own rule for unfinished uploads takes what stays.
+    /// Best effort: what stays is found when it is old (`remains`).
     async fn abort(&self) {
         let abort = self.bucket.client.abort_multipart_upload().bucket(&self.bucket.name).key(self.target);
         if let Err(error) = abort.upload_id(self.upload).send().await

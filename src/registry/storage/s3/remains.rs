@@ -14,7 +14,8 @@ const PAGE: usize = 1000;
 /// Aborts objects that were being put together, and removes what was written to see what the service can do, if it was
 /// begun at `limit` or before.
 pub(super) async fn remove(bucket: &Bucket, limit: SystemTime) -> Result<usize, StorageError> {
-    Ok(abort_unfinished(bucket, limit).await? + remove_probes(bucket, limit).await?)
+    let probes = remove_probes(bucket, limit).await?;
+    Ok(probes + abort_unfinished(bucket, limit).await?)
 }
 
 fn is_old(begun: Option<DateTime>, limit: SystemTime) -> bool {
