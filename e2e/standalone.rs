@@ -3,6 +3,7 @@
 mod adoption;
 mod clients;
 mod conformance;
+mod replicas;
 mod transfers;
 
 use crate::harness::{Command, Gate, Image, Login, PROMISED, Remote, Server, local_test, within};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{Command, Login, Remote, environment, within};
+use super::{Bucket, Command, Login, Remote, environment, within};
 
 /// What the product promises for its start.
 const STARTED: Duration = Duration::from_secs(1);
@@ -44,8 +44,18 @@ impl Server {
 
     /// Starts a server that has its data in this folder.
     pub async fn start_in(data: Option<PathBuf>) -> Self {
+        Self::start_with(data, Vec::new()).await
+    }
+
+    /// Starts a server that has its images in a bucket.
+    pub async fn start_on(bucket: &Bucket) -> Self {
+        Self::start_with(None, bucket.settings()).await
+    }
+
+    /// Starts a server with settings such as `limits.uploads=100`.
+    pub async fn start_with(data: Option<PathBuf>, settings: Vec<String>) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        Self::serving(free_port(Ipv4Addr::LOCALHOST), None, folder, data).await
+        Self::serving(free_port(Ipv4Addr::LOCALHOST), None, folder, data, settings).await
     }
 
     /// Starts one that serves TLS, with a certificate of an authority that is made for it.
@@ -55,17 +65,22 @@ impl Server {
         let folder = TempDir::new().expect("a temporary folder");
         let listen = free_port(Ipv4Addr::new(127, 0, 0, 2));
         let certificates = Certificates::make(folder.path(), &listen.ip().to_string()).await;
-        Self::serving(listen, Some(certificates), folder, None).await
+        Self::serving(listen, Some(certificates), folder, None, Vec::new()).await
     }
 
-    async fn serving(listen: SocketAddr, tls: Option<Certificates>, folder: TempDir, data: Option<PathBuf>) -> Self {
+    async fn serving(
+        listen: SocketAddr,
+        tls: Option<Certificates>,
+        folder: TempDir,
+        data: Option<PathBuf>,
+        settings: Vec<String>,
+    ) -> Self {
         let manifests = folder.path().join("manifests");
         copy_folder(&environment::repository().join("config/samples/standalone"), &manifests);
         let (data, users) = (data.unwrap_or_else(|| folder.path().join("data")), folder.path().join("htpasswd"));
         std::fs::write(&users, "# nobody yet\n").expect("the folder can be written");
         let health = free_port(Ipv4Addr::LOCALHOST);
-        let mut server =
-            Self { listen, tls, health, manifests, data, users, settings: Vec::new(), folder, process: None };
+        let mut server = Self { listen, tls, health, manifests, data, users, settings, folder, process: None };
         server.restart().await;
         server
     }
@@ -104,6 +119,12 @@ impl Server {
     pub async fn readiness(&self) -> u16 {
         let health = Remote { host: self.health.to_string(), ..self.remote() };
         health.send("GET", "/readyz", &[]).await.status
+    }
+
+    /// What it counts.
+    pub async fn metrics(&self) -> String {
+        let health = Remote { scheme: "http", host: self.health.to_string(), ..self.remote() };
+        health.send("GET", "/metrics", &[]).await.text()
     }
 
     /// Ends the process as a service manager does, and waits for it.

@@ -1,11 +1,11 @@
 //! Real clients: each logs in with a robot's credential, pushes, pulls, compares digests, and does what only it does.
 //!
-//! Each runs against two registries, one on plain HTTP and one with TLS by an authority that it is told to trust. What
-//! it does is a shell script, as a person would type it.
+//! Each runs against three registries: on plain HTTP, with TLS by an authority that it is told to trust, and on a bucket.
+//! What it does is a shell script, as a person would type it.
 
 use serde_json::Value;
 
-use crate::harness::{Answer, Command, Image, Login, Remote, Server, local_test};
+use crate::harness::{Answer, Bucket, Command, Image, Login, Remote, Server, local_test};
 
 /// What each script begins with. Of two commands that fail, `same` does not take the nothing that they print for the
 /// same.
@@ -22,11 +22,13 @@ struct Client {
     variables: Vec<(String, String)>,
 }
 
-/// Takes a client through its steps on HTTP and on HTTPS.
+/// Takes a client through its steps on HTTP, on HTTPS, and on HTTP with images in a bucket, to which it is sent for blobs
+/// if it follows.
 fn on_http_and_https(steps: impl AsyncFn(Client)) {
     local_test(async || {
-        let (plain, tls) = (Server::start().await, Server::start_tls().await);
-        futures::join!(steps(Client::of(&plain)), steps(Client::of(&tls)));
+        let bucket = Bucket::start_local().await;
+        let (plain, tls, remote) = (Server::start().await, Server::start_tls().await, Server::start_on(&bucket).await);
+        futures::join!(steps(Client::of(&plain)), steps(Client::of(&tls)), steps(Client::of(&remote)));
     });
 }
 

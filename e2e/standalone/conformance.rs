@@ -1,11 +1,12 @@
-//! The workflows of the OCI distribution specification 1.1, each over HTTP and over TLS, by a robot with a token.
+//! The workflows of the OCI distribution specification 1.1, each over HTTP and over TLS and on a bucket, by a robot with
+//! a token.
 //!
 //! Every requirement on a registry is a check with a name. A workflow goes on after a failed one, so that a run tells
 //! all that is wrong; none is ever skipped.
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Remote, Server, digest, local_test, with_parameter};
+use crate::harness::{Answer, Bucket, Remote, Server, digest, local_test, with_parameter};
 
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -24,10 +25,11 @@ struct Workflow {
     failures: Vec<String>,
 }
 
-/// Runs a workflow on HTTP and on HTTPS. `checks` is how many it has: one that is left out is a failure too.
+/// Runs a workflow on HTTP, on HTTPS, and on HTTP with images in a bucket. `checks` is how many it has: one that is left out is a failure too.
 fn conforms(checks: usize, workflow: impl AsyncFn(&mut Workflow)) {
     local_test(async || {
-        for server in [Server::start().await, Server::start_tls().await] {
+        let bucket = Bucket::start_local().await;
+        for server in [Server::start().await, Server::start_tls().await, Server::start_on(&bucket).await] {
             let (remote, robot) = (server.remote(), server.login("demo", "ci"));
             let scopes = [REPOSITORY, OTHER, NOWHERE].map(|name| format!("repository:{name}:pull,push,delete"));
             let token = remote.authorization(&[&scopes[0], &scopes[1], &scopes[2]], &robot).await;

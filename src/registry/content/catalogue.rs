@@ -1,6 +1,6 @@
 //! The catalogue: the repositories that hold a manifest.
 
-use super::{Content, ContentError, keys};
+use super::{Content, ContentError, absent, keys};
 use crate::oci::RepositoryName;
 
 impl Content {
@@ -18,7 +18,12 @@ impl Content {
     /// The caller excludes pushes to the repository.
     pub(super) async fn remove_from_catalogue_if_empty(&self, repository: &RepositoryName) -> Result<(), ContentError> {
         if !self.holds_any(&keys::manifests(repository)).await? {
-            self.remove(&keys::catalogue_entry(repository)).await?;
+            let entry = keys::catalogue_entry(repository);
+            self.remove(&entry).await?;
+            if self.store.is_shared() && self.holds_any(&keys::manifests(repository)).await? {
+                // Another process has pushed one meanwhile, and has taken the entry for its own.
+                self.store.put_all(vec![absent(entry, bytes::Bytes::new())]).await?;
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -14,7 +15,10 @@ use super::referrers::ReferrerDescriptor;
 use super::{CONCURRENT_READS, Content, ContentError, absent, keys, record};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Reference, RepositoryName};
 use crate::policy::ImmutableTags;
-use crate::registry::storage::{Condition, Key, Put};
+use crate::registry::storage::{Condition, Key, Put, StorageError};
+
+/// How often a manifest is written that others delete at the same time.
+const ATTEMPTS: usize = 5;
 
 /// A manifest that is being pushed.
 #[derive(Clone, Debug)]
@@ -55,10 +59,11 @@ impl Content {
 
     async fn store_manifest(&self, repository: &RepositoryName, new: NewManifest) -> Result<Digest, ContentError> {
         let NewManifest { reference, is_immutable, manifest, bytes, pusher, now, memory: _memory } = new;
+        let bytes = &bytes;
         let (tag, digest) = match reference {
-            Reference::Tag(tag) => (Some(tag), Digest::sha256(&bytes)),
+            Reference::Tag(tag) => (Some(tag), Digest::sha256(bytes)),
             Reference::Digest(digest) => {
-                check_digest(&digest, Digest::of(digest.algorithm(), &bytes))?;
+                check_digest(&digest, Digest::of(digest.algorithm(), bytes))?;
                 (None, digest)
             }
         };
@@ -72,26 +77,54 @@ impl Content {
         let _change = self.hot.change(repository, references.collect());
         let size = bytes.len() as u64;
         let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
-        // Listings first, then the record that makes the manifest visible: a client that finds it after a crash pushes it
-        // no second time, so nothing about it may be missing by then. And the tag last, so that it never points to nothing.
-        let mut puts =
-            vec![absent(keys::blob(&digest), bytes), absent(keys::catalogue_entry(repository), Bytes::new())];
-        if let Some(subject) = &subject {
-            let descriptor = ReferrerDescriptor::new(&manifest, &digest, size);
-            puts.push(record(keys::referrer(repository, subject, &digest), &descriptor)?);
-        }
-        self.store.put_all(puts).await?;
         let pushed = Pushed::new(pusher, now);
         let media_type = manifest.media_type.to_string();
         let stored = ManifestRecord { media_type, size, subject, pushed: pushed.clone() };
-        self.store.put_all(vec![self.manifest_put(repository, &digest, stored).await?]).await?;
-        if let Some(tag) = tag {
-            let tagged = TagRecord { digest: digest.clone(), pushed };
-            let written = self.write_tag(repository, &tag, &tagged, is_immutable).await;
-            self.note_tagged(repository, &tag, &digest);
-            written?;
+        for _ in 0..ATTEMPTS {
+            // Listings first, then the record that makes the manifest visible: a client that finds it after a crash pushes
+            // it no second time, so nothing about it may be missing by then. And the tag last, so that it never points to
+            // nothing.
+            let listings = self.listings(repository, &digest, &manifest, bytes)?;
+            let places: Vec<Key> = listings.iter().map(|put| put.key.clone()).collect();
+            self.store.put_all(listings).await?;
+            self.store.put_all(vec![self.manifest_put(repository, &digest, stored.clone()).await?]).await?;
+            if let Some(tag) = &tag {
+                let tagged = TagRecord { digest: digest.clone(), pushed: pushed.clone() };
+                let written = self.write_tag(repository, tag, &tagged, is_immutable).await;
+                self.note_tagged(repository, tag, &digest);
+                written?;
+            }
+            let record = std::iter::once(keys::manifest(repository, &digest));
+            let tag = tag.iter().map(|tag| keys::tag(repository, tag));
+            // Another process that deletes it at the same time may have taken some of it along.
+            if !self.store.is_shared() || self.all_exist(places.into_iter().chain(record).chain(tag)).await? {
+                return Ok(digest);
+            }
         }
-        Ok(digest)
+        let source = "the same manifest is deleted again and again".into();
+        Err(StorageError::Unavailable { action: "keep a manifest", source }.into())
+    }
+
+    /// What has to be there before a manifest is.
+    fn listings(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        manifest: &Manifest,
+        bytes: &Bytes,
+    ) -> Result<Vec<Put>, ContentError> {
+        let entry = absent(keys::catalogue_entry(repository), Bytes::new());
+        let mut puts = vec![absent(keys::blob(digest), bytes.clone()), entry];
+        if let Some(subject) = &manifest.subject {
+            let descriptor = ReferrerDescriptor::new(manifest, digest, bytes.len() as u64);
+            puts.push(record(keys::referrer(repository, &subject.digest, digest), &descriptor)?);
+        }
+        Ok(puts)
+    }
+
+    async fn all_exist(&self, keys: impl Iterator<Item = Key>) -> Result<bool, ContentError> {
+        let found = try_join_all(keys.map(|key| async move { self.exists(&key).await })).await?;
+        Ok(found.into_iter().all(|exists| exists))
     }
 
     /// Who pushed a manifest first stays known; a second push changes nothing.
@@ -169,8 +202,21 @@ impl Content {
         // referrers stands for nothing then: before, a crash would leave a manifest that is missing there.
         self.remove_tags_of(repository, digest, &mut change).await?;
         self.remove(&key).await?;
+        if self.store.is_shared() {
+            // A tag that came from another process since the first look: now one that comes finds the manifest gone.
+            self.remove_tags_of(repository, digest, &mut change).await?;
+        }
         if let Some(subject) = &record.subject {
-            self.remove(&keys::referrer(repository, subject, digest)).await?;
+            let entry = keys::referrer(repository, subject, digest);
+            let descriptor = self.read_small(&entry).await?;
+            self.remove(&entry).await?;
+            if let Some(descriptor) = descriptor
+                && self.store.is_shared()
+                && self.exists(&key).await?
+            {
+                // Another process has pushed it again, and has taken the entry for its own.
+                self.store.put_all(vec![absent(entry, descriptor)]).await?;
+            }
         }
         Ok(())
     }

@@ -114,9 +114,10 @@ impl Content {
             removed += self.remove_page(&stages, after.as_ref(), limit).await?;
             match stages.last() {
                 Some(last) if stages.len() == PAGE => after = Some(last.id),
-                _ => return Ok(removed),
+                _ => break,
             }
         }
+        Ok(removed + self.store.remove_remains(limit).await?)
     }
 
     /// Removes those of `stages` that were last written to at `limit` or before; they are listed behind `after`.

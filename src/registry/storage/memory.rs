@@ -21,6 +21,7 @@ use super::{
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,
+    is_shared: bool,
 }
 
 #[derive(Default)]
@@ -49,6 +50,11 @@ struct Staged {
 impl MemoryStore {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One that says that other processes use it too.
+    pub fn shared() -> Self {
+        Self { is_shared: true, ..Self::default() }
     }
 
     /// From now on this staged upload can't be removed.
@@ -101,6 +107,10 @@ impl State {
 
 #[async_trait]
 impl ObjectStore for MemoryStore {
+    fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
     async fn head(&self, key: &Key) -> Result<ObjectMeta, StorageError> {
         self.state().object(key).map(Stored::meta)
     }

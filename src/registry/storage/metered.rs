@@ -1,7 +1,7 @@
 //! Counts and times what a store is asked for.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -50,11 +50,12 @@ enum Operation {
     StageRead,
     StageAbort,
     StageList,
+    RemoveRemains,
 }
 
 impl Operation {
     /// In the order in which they are declared.
-    const NAMES: [&'static str; 15] = [
+    const NAMES: [&'static str; 16] = [
         "head",
         "get",
         "put",
@@ -70,6 +71,7 @@ impl Operation {
         "stage_read",
         "stage_abort",
         "stage_list",
+        "remove_remains",
     ];
 }
 
@@ -212,6 +214,10 @@ impl ObjectStore for MeteredStore {
 
     async fn stage_list(&self, after: Option<&StageId>, limit: usize) -> Result<Vec<Stage>, StorageError> {
         self.metrics.count(Operation::StageList, self.store.stage_list(after, limit)).await
+    }
+
+    async fn remove_remains(&self, limit: SystemTime) -> Result<usize, StorageError> {
+        self.metrics.count(Operation::RemoveRemains, self.store.remove_remains(limit)).await
     }
 }
 

@@ -87,6 +87,12 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     /// At most `limit` staged uploads behind `after`, in the order of their ids. Fewer means that there are no more.
     async fn stage_list(&self, after: Option<&StageId>, limit: usize) -> Result<Vec<Stage>, StorageError>;
+
+    /// Removes what processes that died have left besides staged uploads and began at `limit` or before, and says how
+    /// much that was. Most stores have nothing of the kind.
+    async fn remove_remains(&self, _limit: SystemTime) -> Result<usize, StorageError> {
+        Ok(0)
+    }
 }
 
 /// A store that can put damaged objects where nobody meets them but the person who looks after the store.

@@ -25,8 +25,8 @@ struct Drain {
 /// Nobody else serves meanwhile: each second is one more without a registry.
 const ALONE: Drain = Drain { delay_seconds: 0, seconds: 25 };
 /// Services and proxies hear that a pod is to end while the pod does: it takes what they still send. And a large layer on a
-/// slow line has time to come to its end.
-const SIDE_BY_SIDE: Drain = Drain { delay_seconds: 5, seconds: 300 };
+/// slow line has time to come to its end. Not more: a namespace that is deleted waits for half of it.
+const SIDE_BY_SIDE: Drain = Drain { delay_seconds: 5, seconds: 120 };
 
 /// How long Kubernetes waits for a pod to end: longer than the process takes, so that it ends by itself. It is the same for
 /// any number of pods.

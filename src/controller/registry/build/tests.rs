@@ -126,14 +126,6 @@ fn three_replicas_on_a_bucket_with_a_provided_certificate() {
     );
 }
 
-/// An older object may say it without the rule that refuses it.
-#[test]
-fn what_is_for_the_outside_is_left_out_inside() {
-    let registry = with("exposure: {service: {nodePort: 30443, externalTrafficPolicy: Local}}");
-    let spec = objects(&Inputs { registry: &registry, image: "landfast:1.2.3" }).service.spec.unwrap();
-    assert_eq!((spec.external_traffic_policy, spec.ports.unwrap()[0].node_port), (None, None));
-}
-
 #[test]
 fn pods_that_follow_the_load_with_a_role_of_the_cloud() {
     snapshot(
@@ -181,6 +173,14 @@ fn another_number_of_pods(
     let config = &objects.config_map.data.as_ref().unwrap()[CONFIG_FILE];
     assert_eq!(config.contains("requireConditionalWrites: true"), has_budget, "{config}");
     assert_eq!(spec(&objects).template, spec(&bucket("replicas: 3")).template);
+}
+
+/// An older object may say it without the rule that refuses it.
+#[test]
+fn what_is_for_the_outside_is_left_out_inside() {
+    let registry = with("exposure: {service: {nodePort: 30443, externalTrafficPolicy: Local}}");
+    let spec = objects(&Inputs { registry: &registry, image: "landfast:1.2.3" }).service.spec.unwrap();
+    assert_eq!((spec.external_traffic_policy, spec.ports.unwrap()[0].node_port), (None, None));
 }
 
 #[rstest]

@@ -112,3 +112,34 @@ over_each_store! {
         }
     }
 }
+
+/// In two processes, which share no lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_elsewhere_leaves_nothing_that_points_to_nothing() {
+    let store = Arc::new(MemoryStore::shared());
+    let (one, two) = (Content::new(store.clone()), Content::new(store.clone()));
+    let app = repository("app");
+    let config = push_blob(&one, &app, b"config").await;
+    let (subject, none) = (Digest::sha256(b"subject"), none());
+    for round in 0..2000 {
+        let push = || one.put_manifest(&app, image("one", &config, Some(&subject), Some("v1")));
+        let digest = push().await.unwrap();
+        let (again, delete) = (
+            tokio::spawn({
+                let (one, app, new) = (one.clone(), app.clone(), image("one", &config, Some(&subject), Some("v1")));
+                async move { one.put_manifest(&app, new).await }
+            }),
+            two.delete_manifest(&app, &digest, &none),
+        );
+        let (again, deleted) = tokio::join!(again, delete);
+        again.unwrap().unwrap();
+        deleted.unwrap();
+        let reader = Content::new(store.clone());
+        let is_there = reader.get_manifest(&app, &Reference::Digest(digest.clone())).await.is_ok();
+        let tagged = reader.list_tags(&app, None, ALL).await.unwrap().0;
+        let referrers = store.list(&keys::referrers(&app, &subject), None, 10, true).await.unwrap().entries.len();
+        let listed = reader.list_repositories(None, ALL).await.unwrap().0;
+        assert!(is_there || tagged.is_empty(), "{round}: a tag points to nothing");
+        assert!(!is_there || (referrers == 1 && listed == [app.clone()]), "{round}: {referrers} {listed:?}");
+    }
+}

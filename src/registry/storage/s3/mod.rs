@@ -32,6 +32,7 @@ mod error;
 mod list;
 mod probe;
 mod publish;
+mod remains;
 mod stage;
 
 #[cfg(test)]
@@ -42,7 +43,7 @@ mod tests;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -160,6 +161,10 @@ impl ObjectStore for S3Store {
 
     async fn stage_list(&self, after: Option<&StageId>, limit: usize) -> Result<Vec<Stage>, StorageError> {
         stage::list(&self.bucket, after, limit).await
+    }
+
+    async fn remove_remains(&self, limit: SystemTime) -> Result<usize, StorageError> {
+        remains::remove(self.writable()?, limit).await
     }
 }
 

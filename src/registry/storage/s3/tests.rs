@@ -129,6 +129,26 @@ async fn chunks_of_a_lost_writer_go_with_the_upload() {
 
 #[tokio::test]
 #[ignore = "needs a service: make test"]
+async fn what_a_lost_process_has_left_is_removed_once_it_is_old() {
+    let server = S3Server::start();
+    let store = store(&server).await;
+    let (client, objects) = (&store.bucket.client, store.bucket.objects());
+    let begun = client.create_multipart_upload().bucket(&store.bucket.name).key(format!("{objects}blobs/x"));
+    begun.send().await.unwrap();
+    store.bucket.put("probe/x", content(1), Condition::Always).await.unwrap();
+    let unfinished = async || {
+        let listed = client.list_multipart_uploads().bucket(&store.bucket.name).prefix(&objects).send().await.unwrap();
+        listed.uploads().len()
+    };
+    let hour = Duration::from_secs(3600);
+    assert_eq!(store.remove_remains(SystemTime::now() - hour).await.unwrap(), 0);
+    assert_eq!(unfinished().await, 1);
+    assert_eq!(store.remove_remains(SystemTime::now() + hour).await.unwrap(), 2);
+    assert_eq!((unfinished().await, server.files().len()), (0, 0));
+}
+
+#[tokio::test]
+#[ignore = "needs a service: make test"]
 async fn without_conditional_writes_one_process_decides_itself() {
     let server = S3Server::start();
     let mut bucket = connect::connect(&server.settings(), Purpose::Write).await.unwrap();
