@@ -176,7 +176,7 @@ async fn copy(arguments: &Arguments) -> anyhow::Result<CopySummary> {
             .to_string(),
         );
     }
-    Ok(copied.context("given up; what has been copied stays, and the next run goes on there")?)
+    copied.context("given up; what has been copied stays, and the next run goes on there")
 }
 
 fn problem_line(problem: &CopyProblem, as_json: bool) -> String {
