@@ -12,11 +12,11 @@ const CRDS: [&str; 4] =
 /// Objects that the API server refuses, and a part of what it answers.
 const REFUSED: &[(&str, &str, &str)] = &[
     ("Registry main.x", "{storage: {emptyDir: {}}}", "becomes the name of its Service"),
-    ("Registry main", "{storage: {}}", "set exactly one of persistentVolumeClaim and emptyDir"),
+    ("Registry main", "{storage: {}}", "set exactly one of persistentVolumeClaim, s3 and emptyDir"),
     (
         "Registry main",
         "{storage: {emptyDir: {}, persistentVolumeClaim: {size: 1Gi}}}",
-        "set exactly one of persistentVolumeClaim and emptyDir",
+        "set exactly one of persistentVolumeClaim, s3 and emptyDir",
     ),
     ("Registry main", "{storage: {persistentVolumeClaim: {}}}", "set size, to have a claim made, or existingClaim"),
     (

@@ -143,3 +143,24 @@ async fn a_deletion_elsewhere_leaves_nothing_that_points_to_nothing() {
         assert!(!is_there || (referrers == 1 && listed == [app.clone()]), "{round}: {referrers} {listed:?}");
     }
 }
+
+/// In two processes: the tag belongs to the manifest that it was moved to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_that_is_moved_stays_when_its_old_manifest_is_deleted_elsewhere() {
+    let store = Arc::new(MemoryStore::shared());
+    let (one, two) = (Content::new(store.clone()), Content::new(store.clone()));
+    let (app, none) = (repository("app"), none());
+    let config = push_blob(&one, &app, b"config").await;
+    for round in 0..1000 {
+        let old = one.put_manifest(&app, image("old", &config, None, Some("v1"))).await.unwrap();
+        let moved = tokio::spawn({
+            let (one, app, new) = (one.clone(), app.clone(), image("new", &config, None, Some("v1")));
+            async move { one.put_manifest(&app, new).await }
+        });
+        let (moved, deleted) = tokio::join!(moved, two.delete_manifest(&app, &old, &none));
+        deleted.unwrap();
+        let reader = Content::new(store.clone());
+        let found = reader.get_manifest(&app, &Reference::Tag(tag("v1"))).await;
+        assert_eq!(found.map(|found| found.digest.clone()).ok(), Some(moved.unwrap().unwrap()), "{round}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
@@ -30,8 +30,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) const CONNECT: Duration = Duration::from_secs(3);
 /// For one try of an ordinary request, its answer included; not for content that is read from it.
 const ATTEMPT: Duration = Duration::from_secs(30);
-/// Credentials that don't say when they end are asked for again after this.
+/// Files with credentials are read again after this.
 const CREDENTIALS_AGE: Duration = Duration::from_secs(60);
+/// Credentials that don't say when they end are asked for again after this: the least that the client library takes.
+const UNLIMITED_AGE: Duration = Duration::from_secs(15 * 60);
 
 /// What a bucket is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,12 +76,13 @@ pub(super) async fn connect(settings: &S3Storage, purpose: Purpose) -> Result<Bu
         return Err(ConnectError::Prefix(settings.prefix.clone()));
     }
     let http = http_client(settings.certificate_authority.as_deref()).await?;
-    let credentials = credentials(settings, &http).await?;
+    let working = credentials(settings, &http, Some(CREDENTIALS_AGE)).await?;
     let endpoint = endpoint("endpoint", settings.endpoint.as_deref())?;
-    let client = client(settings, endpoint, &http, &credentials, Duration::ZERO);
+    let client = client(settings, endpoint, &http, &working, Duration::ZERO);
     let mut bucket = Bucket::new(client, &settings.bucket, prefix, purpose);
     bucket.is_encrypted = endpoint.is_none_or(|endpoint| endpoint.starts_with("https:"));
-    bucket.signing = signing(settings, &http, &credentials)?;
+    // What is signed must not seem to end with the next look at the files.
+    bucket.signing = signing(settings, &http, &credentials(settings, &http, None).await?)?;
     if purpose == Purpose::Write {
         bucket.conditional = wait_for(&bucket).await?;
         report(&bucket, settings.require_conditional_writes)?;
@@ -138,7 +141,7 @@ fn client(
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(ATTEMPT);
     // What is signed is good only as long as the credentials are.
     let identities = IdentityCache::lazy()
-        .default_expiration(CREDENTIALS_AGE + signed_for)
+        .default_expiration(UNLIMITED_AGE + signed_for)
         .buffer_time(signed_for.max(Duration::from_secs(10)))
         .build();
     let mut config = aws_sdk_s3::Config::builder();
@@ -206,9 +209,14 @@ async fn http_client(authority: Option<&Path>) -> Result<SharedHttpClient, Conne
     Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(context).build_https())
 }
 
-async fn credentials(settings: &S3Storage, http: &SharedHttpClient) -> Result<SharedCredentialsProvider, ConnectError> {
+/// `age` is how long those of files are good for.
+async fn credentials(
+    settings: &S3Storage,
+    http: &SharedHttpClient,
+    age: Option<Duration>,
+) -> Result<SharedCredentialsProvider, ConnectError> {
     if let Some(folder) = settings.credentials.clone() {
-        let files = Files { folder };
+        let files = Files { folder, age };
         // What is wrong is best told now.
         files.read().await.map_err(|(path, source)| ConnectError::File { path, source })?;
         return Ok(SharedCredentialsProvider::new(files));
@@ -223,6 +231,7 @@ async fn credentials(settings: &S3Storage, http: &SharedHttpClient) -> Result<Sh
 #[derive(Debug)]
 struct Files {
     folder: PathBuf,
+    age: Option<Duration>,
 }
 
 impl Files {
@@ -240,7 +249,7 @@ impl Files {
             Err(error) => return Err(error),
         };
         let (id, secret) = (read("accessKeyId").await?, read("secretAccessKey").await?);
-        Ok(Credentials::new(id, secret, session, None, "files"))
+        Ok(Credentials::new(id, secret, session, self.age.map(|age| SystemTime::now() + age), "files"))
     }
 }
 
