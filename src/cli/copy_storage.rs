@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use landfast::config::{Layers, S3Redirect, S3Storage, StorageConfig};
+use landfast::config::{S3Redirect, S3Storage, StorageConfig};
 use landfast::registry::content::{Content, CopyOptions, CopyProblem, CopyProgress, CopySource, CopySummary};
 use landfast::registry::storage::ObjectStore;
 use landfast::registry::storage::filesystem::FilesystemStore;
 use serde_json::json;
+
+use super::storage;
 
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
@@ -201,36 +203,33 @@ async fn open_source(arguments: &Arguments) -> anyhow::Result<CopySource> {
     let SourceArguments { from, from_config, from_distribution } = &arguments.source;
     if let Some(storage) = from_distribution {
         let store: Arc<dyn ObjectStore> = match in_bucket(storage)? {
-            Some((bucket, prefix)) => open_bucket(&arguments.from_s3.storage(bucket, prefix), true).await?,
+            Some((bucket, prefix)) => storage::open_bucket(&arguments.from_s3.storage(bucket, prefix), true).await?,
             None => Arc::new(FilesystemStore::open_tree(root_directory(Path::new(storage))?)?),
         };
         return Ok(CopySource::Distribution(store));
     }
-    let storage = match (from, from_config) {
+    let source = match (from, from_config) {
         (Some(storage), _) => match in_bucket(storage)? {
             Some((bucket, prefix)) => StorageConfig::S3(arguments.from_s3.storage(bucket, prefix)),
             None => StorageConfig::Filesystem { root: super::fsck::storage_in(Path::new(storage))? },
         },
-        (None, Some(file)) => configured(file)?,
+        (None, Some(file)) => storage::configured(file)?,
         (None, None) => bail!("give --from, --from-config or --from-distribution"),
     };
-    Ok(CopySource::Registry(match storage {
-        StorageConfig::Filesystem { root } => Arc::new(FilesystemStore::open_read_only(root)?),
-        StorageConfig::S3(settings) => open_bucket(&settings, false).await?,
-    }))
+    Ok(CopySource::Registry(storage::open_to_read(&source).await?))
 }
 
 async fn open_target(arguments: &Arguments) -> anyhow::Result<Arc<dyn ObjectStore>> {
     let TargetArguments { to, to_config } = &arguments.target;
-    let storage = match (to, to_config) {
+    let target = match (to, to_config) {
         (Some(storage), _) => match in_bucket(storage)? {
             Some((bucket, prefix)) => StorageConfig::S3(arguments.to_s3.storage(bucket, prefix)),
             None => StorageConfig::Filesystem { root: target_folder(Path::new(storage)) },
         },
-        (None, Some(file)) => configured(file)?,
+        (None, Some(file)) => storage::configured(file)?,
         (None, None) => bail!("give --to or --to-config"),
     };
-    Ok(super::storage::open(&storage).await?.store)
+    Ok(storage::open(&target).await?.store)
 }
 
 /// Bucket and prefix, if the text names them.
@@ -257,24 +256,4 @@ fn root_directory(folder: &Path) -> anyhow::Result<&Path> {
     bail!(
         "{folder} holds no docker/registry/v2: give what the registry's configuration has as storage.filesystem.rootdirectory"
     )
-}
-
-fn configured(file: &Path) -> anyhow::Result<StorageConfig> {
-    let mut layers = Layers::default();
-    // It may be said by flags of serve, and is not asked for here.
-    let nobody = |key| (key, "none".to_owned(), "copy-storage");
-    layers.assignments([nobody("policy.kube.namespace"), nobody("policy.kube.registry")])?;
-    Ok(layers.file(file)?.finish()?.storage)
-}
-
-#[cfg(feature = "s3")]
-async fn open_bucket(settings: &S3Storage, is_tree: bool) -> anyhow::Result<Arc<dyn ObjectStore>> {
-    use landfast::registry::storage::s3::{Purpose, S3Store};
-    let purpose = if is_tree { Purpose::ReadTree } else { Purpose::Read };
-    Ok(Arc::new(S3Store::connect(settings, purpose).await?))
-}
-
-#[cfg(not(feature = "s3"))]
-async fn open_bucket(_: &S3Storage, _: bool) -> anyhow::Result<Arc<dyn ObjectStore>> {
-    bail!("this landfast was built without the feature s3")
 }

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use landfast::registry::content::{Content, Finding, FsckMode, FsckObserver, FsckSummary};
+use landfast::registry::storage::ObjectStore;
 use landfast::registry::storage::filesystem::FilesystemStore;
 use serde_json::json;
+
+use super::storage;
 
 /// A push that is under way is over, or at its next step, after this.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -19,8 +22,11 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Folder of images, as given to serve
-    #[arg(long, value_name = "DIR", env = "LANDFAST_DATA")]
-    data: PathBuf,
+    #[arg(long, value_name = "DIR", env = "LANDFAST_DATA", required_unless_present = "config")]
+    data: Option<PathBuf>,
+    /// Configuration file of serve that names the storage, such as a bucket; what is in it is only looked at
+    #[arg(long, value_name = "FILE", conflicts_with = "repair")]
+    config: Option<PathBuf>,
     /// Put right what can be put right; damaged objects are moved to the folder quarantine. No registry may be running
     #[arg(long)]
     repair: bool,
@@ -42,15 +48,22 @@ pub async fn run(arguments: &Arguments) -> ExitCode {
 }
 
 async fn check(arguments: &Arguments) -> anyhow::Result<FsckSummary> {
-    let root = storage_in(&arguments.data)?;
-    let (store, mode) = if arguments.repair {
-        let store = FilesystemStore::open(&root)?;
-        (store.clone(), FsckMode::Repair { quarantine: Arc::new(store) })
-    } else {
-        (FilesystemStore::open_read_only(&root)?, FsckMode::Report { pause: PAUSE })
+    let report = FsckMode::Report { pause: PAUSE };
+    let (store, mode): (Arc<dyn ObjectStore>, _) = match (&arguments.config, &arguments.data) {
+        (Some(file), _) => (storage::open_to_read(&storage::configured(file)?).await?, report),
+        (None, None) => bail!("give --data or --config"),
+        (None, Some(data)) => {
+            let root = storage_in(data)?;
+            if arguments.repair {
+                let store = Arc::new(FilesystemStore::open(&root)?);
+                (store.clone(), FsckMode::Repair { quarantine: store })
+            } else {
+                (Arc::new(FilesystemStore::open_read_only(&root)?), report)
+            }
+        }
     };
     let mut printer = Printer { json: arguments.json, next_progress: Instant::now() + PROGRESS_EVERY, failed: None };
-    let summary = Content::new(Arc::new(store)).fsck(mode, &mut printer).await?;
+    let summary = Content::new(store).fsck(mode, &mut printer).await?;
     if let Some(error) = printer.failed {
         return Err(error).context("can't print what was found");
     }

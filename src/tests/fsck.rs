@@ -39,6 +39,23 @@ async fn a_whole_store_is_checked_while_it_is_in_use() {
 }
 
 #[tokio::test]
+async fn the_storage_of_a_configuration_is_checked() {
+    let data = tempfile::tempdir().unwrap();
+    let _in_use = store(data.path(), EMPTY_BLOB).await;
+    let config = data.path().join("config.yaml");
+    let root = data.path().join("registry");
+    std::fs::write(&config, format!("storage: {{filesystem: {{root: {}}}}}\n", root.display())).unwrap();
+    let run = |extra: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_landfast"));
+        command.env_remove("LANDFAST_DATA").arg("fsck").arg("--config").arg(&config).args(extra).output().unwrap()
+    };
+    let output = run(&[]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text(&output.stderr).contains("1 objects examined"), "{output:?}");
+    assert_eq!(run(&["--repair"]).status.code(), Some(2));
+}
+
+#[tokio::test]
 async fn findings_are_lines_with_advice_and_repairs_are_told() {
     let data = tempfile::tempdir().unwrap();
     let key = EMPTY_BLOB.replace("b855", "b856");
