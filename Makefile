@@ -66,6 +66,7 @@ lint: ## Check format, lints, generated files, scripts, and what kustomize and H
 
 bench: ## Measure the registry against its peers, and the policy (BENCH_ARGS: parts of scenarios' names, --quick, --help)
 	@src/benches/install
+	S3_SERVER="$$(e2e/tools/install --print-bin)/versitygw" \
 	cargo bench --locked --profile $(BENCH_PROFILE) --bench registry -- $(BENCH_ARGS)
 	$(if $(BENCH_ARGS),,cargo bench --locked --profile $(BENCH_PROFILE) --bench policy)
 

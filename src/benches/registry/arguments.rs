@@ -22,6 +22,12 @@ pub struct Arguments {
     /// Another landfast binary than the one built with this benchmark
     #[arg(long, value_name = "PATH")]
     pub server: Option<PathBuf>,
+    /// Size in MiB of the blob that is pushed to see how memory grows
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    large_blob: u64,
+    /// Without landfast on an S3 service, which takes longest to be filled
+    #[arg(long)]
+    pub no_s3: bool,
     /// Landfast alone, without its peers
     #[arg(long)]
     pub alone: bool,
@@ -41,6 +47,11 @@ impl Arguments {
     /// How long a measurement lasts.
     pub fn time(&self) -> Duration {
         Duration::from_millis(if self.quick { 250 } else { 1000 })
+    }
+
+    /// In bytes.
+    pub fn large_blob(&self) -> u64 {
+        self.large_blob << 20
     }
 
     pub fn wants(&self, scenario: &Scenario) -> bool {

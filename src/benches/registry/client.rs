@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::content::Made;
+
 /// Enough for any response but a big blob's.
 pub const SMALL_BUFFER: usize = 64 * 1024;
 /// For blobs: fewer calls, so that the client is never what is measured.
@@ -84,6 +86,8 @@ pub enum Body<'a> {
     None,
     /// The head has announced its length.
     Whole(&'a [u8]),
+    /// The same, of content that is made on the way.
+    Made(Made),
     /// The head has announced the chunked encoding.
     Chunked(&'a [u8]),
 }
@@ -144,6 +148,13 @@ impl Client {
             Body::Whole(bytes) => {
                 io.write_all(head).await?;
                 io.write_all(bytes).await?;
+            }
+            Body::Made(made) => {
+                io.write_all(head).await?;
+                let mut pieces = made.pieces();
+                while let Some(piece) = pieces.next() {
+                    io.write_all(piece).await?;
+                }
             }
             Body::Chunked(bytes) => {
                 io.write_all(head).await?;

@@ -1,6 +1,6 @@
 //! What is stored and what is pushed: bytes that nothing can compress, and their digests.
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use serde_json::json;
 
 pub const APP: &str = "bench/app";
@@ -10,6 +10,8 @@ const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
+/// Bytes of a blob that are made at a time.
+const PIECE: usize = 1024 * 1024;
 /// Layers that the manifest names: a usual image.
 const LAYERS: usize = 8;
 
@@ -75,10 +77,7 @@ pub struct Fresh {
 
 impl Fresh {
     pub fn new(largest: usize) -> Self {
-        // Another seed in each run: a server's folder may have outlived the last one.
-        let seed =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64);
-        Self { noise: noise(largest, seed), count: 0 }
+        Self { noise: noise(largest, now()), count: 0 }
     }
 
     /// The bytes of the next one, and their digest.
@@ -93,6 +92,51 @@ impl Fresh {
     pub fn small(&mut self, count: usize) -> Vec<Blob> {
         (0..count).map(|_| Blob::new(self.next(SMALL_SIZE).0.to_vec())).collect()
     }
+}
+
+/// A blob that is made while it is sent, so that it may be larger than memory. No server has seen it.
+#[derive(Clone, Copy)]
+pub struct Made {
+    seed: u64,
+    pub length: u64,
+}
+
+/// Its pieces: the same noise with another number in front of each.
+pub struct Pieces {
+    noise: Vec<u8>,
+    left: u64,
+}
+
+impl Made {
+    pub fn new(length: u64) -> Self {
+        Self { seed: now(), length }
+    }
+
+    pub fn pieces(self) -> Pieces {
+        Pieces { noise: noise(PIECE, self.seed), left: self.length }
+    }
+
+    pub fn digest(self) -> String {
+        let (mut pieces, mut context) = (self.pieces(), Context::new(&SHA256));
+        while let Some(piece) = pieces.next() {
+            context.update(piece);
+        }
+        named(context.finish())
+    }
+}
+
+impl Pieces {
+    pub fn next(&mut self) -> Option<&[u8]> {
+        let length = self.left.min(PIECE as u64);
+        self.noise[..8].copy_from_slice(&self.left.to_le_bytes());
+        self.left -= length;
+        (length > 0).then_some(&self.noise[..length as usize])
+    }
+}
+
+/// Another seed in each run: a server's folder may have outlived the last one.
+fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64)
 }
 
 /// `length` bytes of xorshift64*.

@@ -31,12 +31,16 @@ use arguments::Arguments;
 use content::{Content, Fresh};
 use report::Report;
 use scenarios::{Context, Scenario, Work};
-use servers::{Kind, Mode, Server, distribution, landfast, nginx};
+use servers::{Kind, Mode, Server, distribution, landfast, nginx, s3};
 use trust::Trust;
 
 /// Seen by tracing the calls of a push.
 const SYNC_POLICY: &str = "Sync policy: landfast answers once the file and each folder that names it are synced. \
     Distribution 2.8 syncs each file, most of them twice, and no folder.";
+
+const ON_S3: &str = "landfast-s3 is landfast on a bucket of an S3 service, versitygw, on the same machine and disk. Its CPU \
+    time and memory are landfast's alone, without the service's; requests per second and milliseconds are both's. Targets \
+    and ratios are those of landfast on a folder.";
 
 const LARGE: usize = 256 * 1024 * 1024;
 const SMALL: usize = 512;
@@ -68,8 +72,10 @@ async fn run(arguments: &Arguments, data: &Path) -> anyhow::Result<(Report, Stri
     let wanted: Vec<&Scenario> = scenarios::ALL.iter().filter(|scenario| arguments.wants(scenario)).collect();
     let load_before = load_average();
     let mut report = Report::default();
-    let mut servers = installed(arguments, data, &mut report)?;
-    let mut context = Context::new(Content::make(LARGE, SMALL), Fresh::new(scenarios::LARGEST_PUSH), arguments.time());
+    let on_s3 = wanted.iter().any(|scenario| scenario.work.on_s3()) && !arguments.no_s3;
+    let mut servers = installed(arguments, on_s3, data, &mut report)?;
+    let fresh = Fresh::new(scenarios::LARGEST_PUSH);
+    let mut context = Context::new(Content::make(LARGE, SMALL), fresh, arguments.time(), arguments.large_blob());
     for server in &mut servers {
         eprintln!("filling {}", server.kind.name());
         seed::content(server, &context.content).await.with_context(|| server.kind.name())?;
@@ -90,6 +96,9 @@ async fn run(arguments: &Arguments, data: &Path) -> anyhow::Result<(Report, Stri
     }
     let peers: Vec<Kind> = servers.iter().map(|server| server.kind).filter(|kind| *kind != Kind::Landfast).collect();
     report.note(conditions(arguments, &servers, load_before));
+    if peers.contains(&Kind::LandfastS3) {
+        report.note(ON_S3.to_owned());
+    }
     if wanted.iter().any(|scenario| !scenario.work.only_reads()) {
         report.note(SYNC_POLICY.to_owned());
     }
@@ -116,7 +125,14 @@ fn load_average() -> f64 {
 }
 
 async fn measure(scenario: &Scenario, server: &mut Server, context: &mut Context, round: usize, report: &mut Report) {
-    if !server.kind.is_registry() && !scenario.work.only_reads() {
+    let can = match server.kind {
+        Kind::Nginx => scenario.work.only_reads(),
+        Kind::LandfastS3 => scenario.work.on_s3(),
+        Kind::Landfast | Kind::Distribution => true,
+    };
+    // On a bucket TLS says nothing that it doesn't say on a folder.
+    let is_told = server.kind == Kind::LandfastS3 && scenario.mode != Mode::Plain;
+    if !can || is_told || (round > 0 && scenario.work.only_once()) {
         return;
     }
     if let Some(reason) = skipped(scenario.work, server) {
@@ -145,14 +161,15 @@ fn skipped(work: Work, server: &Server) -> Option<&'static str> {
 }
 
 /// The servers that are there, in the order in which they are measured.
-fn installed(arguments: &Arguments, data: &Path, report: &mut Report) -> anyhow::Result<Vec<Server>> {
+fn installed(arguments: &Arguments, on_s3: bool, data: &Path, report: &mut Report) -> anyhow::Result<Vec<Server>> {
     let trust = Rc::new(Trust::make(data)?);
     let mut servers = Vec::new();
     for kind in Kind::ALL {
+        let landfast = || arguments.server.clone().unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_landfast")));
         let binary = match kind {
-            Kind::Landfast => {
-                Some(arguments.server.clone().unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_landfast"))))
-            }
+            Kind::Landfast => Some(landfast()),
+            Kind::LandfastS3 if !on_s3 => continue,
+            Kind::LandfastS3 => s3::program().map(|_| landfast()),
             _ if arguments.alone => continue,
             Kind::Distribution => servers::find_program(distribution::PROGRAM),
             Kind::Nginx => servers::find_program(nginx::PROGRAM),

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 
 use crate::client::{Body, Client, Count, Head};
-use crate::content::{Blob, MANIFEST_TYPE, sha256};
+use crate::content::{Blob, MANIFEST_TYPE, Made, sha256};
 use crate::servers::Server;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,20 @@ pub async fn blob(
     }
     let head = server.head("PUT", &finish(&location, digest), "Content-Length: 0\r\n");
     Ok(client.send(&head, Body::None, &mut Count::default()).await?.status)
+}
+
+/// Pushes content that is made on the way, in a POST and a PUT.
+pub async fn made(
+    server: &Server,
+    client: &mut Client,
+    repository: &str,
+    (made, digest): (Made, &str),
+) -> anyhow::Result<u16> {
+    let start = server.head("POST", &format!("/v2/{repository}/blobs/uploads/"), "Content-Length: 0\r\n");
+    let location = accepted(client.send(&start, Body::None, &mut Count::default()).await?)?;
+    let length = format!("{OCTETS}Content-Length: {}\r\n", made.length);
+    let head = server.head("PUT", &finish(&location, digest), &length);
+    Ok(client.send(&head, Body::Made(made), &mut Count::default()).await?.status)
 }
 
 /// Puts a manifest under a tag.

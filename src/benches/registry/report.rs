@@ -36,7 +36,7 @@ impl Report {
 
     /// A scenario that can't be measured, because an answer is not what it must be.
     pub fn failed(&mut self, kind: Kind, scenario: &str, error: &anyhow::Error) {
-        self.landfast_failed |= kind == Kind::Landfast;
+        self.landfast_failed |= kind.is_landfast();
         self.note(format!("{}: {scenario} failed: {error:#}.", kind.name()));
     }
 
@@ -71,10 +71,9 @@ impl Report {
         let own = self.of(row.name, Kind::Landfast);
         let value = row.unit.best(&own);
         let of_peers: Vec<Option<f64>> = peers.iter().map(|peer| row.unit.best(&self.of(row.name, *peer))).collect();
-        let best = of_peers
-            .iter()
-            .flatten()
-            .copied()
+        let others = peers.iter().zip(&of_peers).filter(|(peer, _)| !peer.is_landfast());
+        let best = others
+            .filter_map(|(_, value)| *value)
             .reduce(|a, b| if row.unit.more_is_better() { a.max(b) } else { a.min(b) });
         let ratio = value.zip(best).map_or("–".to_owned(), |(value, best)| format!("{:.2}×", value / best));
         let met = match value {

@@ -113,7 +113,8 @@ impl Content {
         }
     }
 
-    /// Takes a blob in one request (distribution-spec, "Single POST"). Nothing is left of it if it fails.
+    /// Takes a blob in one request (distribution-spec, "Single POST"). Nothing is left of it if it fails, and what the
+    /// store can't remove then is removed later as abandoned.
     pub async fn put_blob(
         &self,
         repository: &RepositoryName,
@@ -179,15 +180,17 @@ impl Content {
 
     async fn store_large(&self, digest: &Digest, body: &mut Body) -> Result<(), ContentError> {
         let id = StageId::random();
-        self.store.stage_create(&id).await?;
         let stored = self.fill_and_publish(&id, digest, body).await;
-        if stored.is_err() {
-            self.discard_stage(&id).await?;
+        if stored.is_err()
+            && let Err(error) = self.discard_stage(&id).await
+        {
+            tracing::warn!(upload = %id, %error, "can't remove what is left of an upload");
         }
         stored
     }
 
     async fn fill_and_publish(&self, id: &StageId, digest: &Digest, body: &mut Body) -> Result<(), ContentError> {
+        self.store.stage_create(id).await?;
         let mut writer = self.store.stage_append(id, 0).await?;
         let mut hasher = Some(crate::oci::Hasher::new(digest.algorithm()));
         body.pour(&mut *writer, &mut hasher).await?;

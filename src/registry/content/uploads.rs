@@ -68,7 +68,8 @@ impl Content {
     ///
     /// Errors: those of [`append_upload`](Content::append_upload);
     /// [`DigestMismatch`](ContentError::DigestMismatch), after which the session is gone;
-    /// [`UploadUnknown`](ContentError::UploadUnknown) also for one that has ended and left the repository without the blob.
+    /// [`UploadUnknown`](ContentError::UploadUnknown) also for one that has ended and left the repository without the blob,
+    /// and for one that has received nothing if that is not what the digest says.
     pub async fn finish_upload(
         &self,
         repository: &RepositoryName,
@@ -131,6 +132,11 @@ impl Content {
         {
             // The session may have ended in a process that died before it could answer.
             let is_repeated = small.is_empty() && self.holds_blob(repository, digest).await?;
+            if !is_repeated && small.is_empty() && *digest != Digest::of(digest.algorithm(), &small) {
+                // Or it had content, which was published when the store went away. The client has to begin anew, and is
+                // not told that its content is wrong.
+                return Err(ContentError::UploadUnknown);
+            }
             return if is_repeated { Ok(()) } else { self.store_small(repository, digest, small).await };
         }
         let Filled { mut writer, hasher } = self.fill(id, staged, &mut body, digest.algorithm()).await?;
@@ -141,13 +147,25 @@ impl Content {
         }
         let actual = self.digest_of_stage(&id.stage(), digest.algorithm(), hasher).await?;
         check_digest(digest, actual)?;
-        writer.publish(&keys::blob(digest)).await.map_err(stage_error)?;
+        self.publish(id, writer, digest).await?;
         let linked = self.link_blob(repository, digest).await;
         if linked.is_err() {
             // What was uploaded is no longer this session's, which would be taken for one that has received nothing.
             self.forget_session(id).await;
         }
         linked
+    }
+
+    /// Publishes what has this digest. If the store fails, it may have done it all the same, and the session would be
+    /// taken for one that has received nothing.
+    async fn publish(&self, id: &UploadId, writer: Box<dyn StageWriter>, digest: &Digest) -> Result<(), ContentError> {
+        let Err(error) = writer.publish(&keys::blob(digest)).await else { return Ok(()) };
+        if !self.exists(&keys::blob(digest)).await? {
+            return Err(stage_error(error));
+        }
+        tracing::warn!(upload = %id, %error, "the content of an upload is there, though the store failed");
+        self.forget_session(id).await;
+        Ok(())
     }
 
     /// Appends `body` at the end. What arrives of a body that breaks off is kept.

@@ -5,6 +5,7 @@
 //! - [`s3`] keeps them in a bucket that any number of processes may use.
 //! - [`memory`] keeps them in memory, for tests.
 //! - [`MeteredStore`] counts what any of them is asked for.
+//! - `faulty` makes any of them fail as it is told, for tests.
 //! - `conformance` states the trait's clauses as tests and holds every back end against them.
 
 mod error;
@@ -18,6 +19,8 @@ pub mod s3;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+pub mod faulty;
 
 pub use error::StorageError;
 pub use key::{Key, KeyError, Prefix};

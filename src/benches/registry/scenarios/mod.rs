@@ -66,6 +66,7 @@ pub enum Work {
     NewConnections,
     HeadBlob,
     Push(Way),
+    Growth,
     SmallPushes,
     TagPut,
     Mount,
@@ -82,6 +83,7 @@ impl Work {
         !matches!(
             self,
             Self::Push(_)
+                | Self::Growth
                 | Self::SmallPushes
                 | Self::TagPut
                 | Self::Mount
@@ -89,6 +91,17 @@ impl Work {
                 | Self::Catalogue
                 | Self::Htpasswd
         )
+    }
+
+    /// Whether it is measured on a bucket too, where what a request waits for is another service.
+    pub fn on_s3(self) -> bool {
+        let reads = matches!(self, Self::Pull | Self::Storm | Self::Tags | Self::Catalogue);
+        reads || matches!(self, Self::Push(_) | Self::Growth)
+    }
+
+    /// Whether once is enough, because it takes long and says the same each time.
+    pub fn only_once(self) -> bool {
+        self == Self::Growth
     }
 
     pub fn needs_listings(self) -> bool {
@@ -135,6 +148,8 @@ pub const ALL: &[Scenario] = &[
         row("push, streamed PATCH, durable", CpuSecondsPerGigabyte, 1.1)] },
     Scenario { work: Work::Push(Way::Chunks), mode: Mode::Plain, rows: &[
         row("push, 8 MiB chunks, durable", CpuSecondsPerGigabyte, 1.2)] },
+    Scenario { work: Work::Growth, mode: Mode::Plain, rows: &[
+        row("large blob, growth of memory", Mebibytes, 64.0), row("large blob", CpuSecondsPerGigabyte, 1.1)] },
     Scenario { work: Work::SmallPushes, mode: Mode::Plain, rows: &[
         row("push of 4 KiB blobs, durable", CpuMicroseconds, 300.0)] },
     Scenario { work: Work::TagPut, mode: Mode::Plain, rows: &[row("tag PUT, durable", CpuMicroseconds, 150.0)] },
@@ -156,12 +171,14 @@ pub struct Context {
     pub fresh: Fresh,
     /// How long one measurement lasts, about.
     pub time: Duration,
+    /// Bytes of the blob that is pushed to see how memory grows.
+    pub large_blob: u64,
     serial: Cell<u64>,
 }
 
 impl Context {
-    pub fn new(content: Content, fresh: Fresh, time: Duration) -> Self {
-        Self { content, fresh, time, serial: Cell::new(0) }
+    pub fn new(content: Content, fresh: Fresh, time: Duration, large_blob: u64) -> Self {
+        Self { content, fresh, time, large_blob, serial: Cell::new(0) }
     }
 
     /// For names that have not been there before.
@@ -200,6 +217,7 @@ pub async fn run(work: Work, server: &mut Server, context: &mut Context) -> anyh
         Work::NewConnections => storms::new(server, context).await,
         Work::HeadBlob => storms::head_blob(server, context).await,
         Work::Push(way) => pushes::large(server, context, way).await,
+        Work::Growth => pushes::growth(server, context).await,
         Work::SmallPushes => pushes::small(server, context).await,
         Work::TagPut => pushes::tag(server, context).await,
         Work::Mount => pushes::mount(server, context).await,

@@ -2,13 +2,14 @@
 
 use anyhow::ensure;
 
+use super::storms::mebibytes;
 use super::{Context, Outcome};
 use crate::client::{Client, LARGE_BUFFER, SMALL_BUFFER};
-use crate::content::{APP, Blob};
+use crate::content::{APP, Blob, Made};
 use crate::measure::{Load, Measured, Meter, drive};
 use crate::push::{self, Way};
 use crate::seed::TAGGED;
-use crate::servers::Server;
+use crate::servers::{Mode, Server};
 
 const PUSHED: &str = "bench/pushed";
 /// Bytes of the large ones.
@@ -36,6 +37,24 @@ pub async fn large(server: &mut Server, context: &mut Context, way: Way) -> anyh
         client.expect(&server.head("HEAD", &format!("/v2/{PUSHED}/blobs/{digest}"), ""), 200).await?;
     }
     Ok(Outcome::of(sum, Measured::cpu_seconds_per_gigabyte))
+}
+
+/// One blob, as large as asked for, to a server that has just started: how far its memory grows.
+pub async fn growth(server: &mut Server, context: &Context) -> anyhow::Result<Outcome> {
+    server.restart(Mode::Plain).await?;
+    server.authorize(&[PUSHED.to_owned()]).await?;
+    let made = Made::new(context.large_blob);
+    let digest = made.digest();
+    let mut client = server.client(LARGE_BUFFER)?;
+    server.tree()?.reset_peak()?;
+    let (before, meter) = (server.tree()?.resident()?, Meter::start(server)?);
+    let status = push::made(server, &mut client, PUSHED, (made, &digest)).await?;
+    let measured = meter.stop(1, made.length).await?;
+    ensure!(status == 201, "status {status} of a push");
+    let grown = server.tree()?.peak()?.saturating_sub(before);
+    client.expect(&server.head("HEAD", &format!("/v2/{PUSHED}/blobs/{digest}"), ""), 200).await?;
+    let values = vec![mebibytes(grown), measured.cpu_seconds_per_gigabyte()];
+    Ok(Outcome { values, measured: vec![measured] })
 }
 
 pub async fn small(server: &mut Server, context: &mut Context) -> anyhow::Result<Outcome> {

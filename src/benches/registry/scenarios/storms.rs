@@ -10,7 +10,7 @@ use super::{Context, Outcome};
 use crate::client::{Body, Client, SMALL_BUFFER};
 use crate::content::{APP, TAG, sha256};
 use crate::measure::{Load, Measured, Meter, drive};
-use crate::servers::{Kind, Mode, Server};
+use crate::servers::{Mode, Server};
 
 const STORM: usize = 64;
 const MANY: usize = 1000;
@@ -30,7 +30,7 @@ async fn manifest_requests(server: &Server, context: &Context) -> anyhow::Result
     ensure!(answer.status == 200 && body == *manifest, "the manifest is another (status {})", answer.status);
     let answer = client.send(&requests[1], Body::None, &mut body).await?;
     ensure!(answer.status == 200 && answer.length == Some(manifest.len() as u64), "HEAD says something else");
-    if server.kind == Kind::Landfast {
+    if server.kind.is_landfast() {
         let bare = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", server.place.address);
         client.expect(bare.as_bytes(), 401).await?;
     }

@@ -3,6 +3,7 @@
 pub mod distribution;
 pub mod landfast;
 pub mod nginx;
+pub mod s3;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -26,19 +27,27 @@ const POLL: Duration = Duration::from_micros(200);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Landfast,
+    /// The same on a bucket.
+    LandfastS3,
     Distribution,
     Nginx,
 }
 
 impl Kind {
-    pub const ALL: [Self; 3] = [Self::Landfast, Self::Distribution, Self::Nginx];
+    pub const ALL: [Self; 4] = [Self::Landfast, Self::LandfastS3, Self::Distribution, Self::Nginx];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Landfast => "landfast",
+            Self::LandfastS3 => "landfast-s3",
             Self::Distribution => "Distribution",
             Self::Nginx => "nginx",
         }
+    }
+
+    /// Whether it asks for tokens.
+    pub fn is_landfast(self) -> bool {
+        matches!(self, Self::Landfast | Self::LandfastS3)
     }
 
     /// Whether one can push to it.
@@ -88,6 +97,8 @@ pub struct Server {
     pub binary: PathBuf,
     pub place: Place,
     running: Option<Running>,
+    /// Where it keeps what is pushed, if that is not its folder.
+    service: Option<s3::Service>,
     /// A line of each request's head.
     authorization: String,
 }
@@ -98,7 +109,8 @@ impl Server {
         let folder = folder.join(kind.name());
         std::fs::create_dir_all(folder.join("data"))?;
         let place = Place { folder, address: free_port()?, health: free_port()?, trust };
-        Ok(Self { kind, binary, place, running: None, authorization: String::new() })
+        let service = (kind == Kind::LandfastS3).then(|| s3::Service::start(&place.folder)).transpose()?;
+        Ok(Self { kind, binary, place, running: None, service, authorization: String::new() })
     }
 
     /// Has it run in this mode. Returns whether it was started for it.
@@ -114,7 +126,13 @@ impl Server {
     pub async fn restart(&mut self, mode: Mode) -> anyhow::Result<Duration> {
         self.stop()?;
         let mut command = match self.kind {
-            Kind::Landfast => landfast::command(&self.binary, &self.place, mode)?,
+            Kind::Landfast | Kind::LandfastS3 => {
+                let mut command = landfast::command(&self.binary, &self.place, mode)?;
+                for setting in self.service.iter().flat_map(s3::Service::settings) {
+                    command.arg("--set").arg(setting);
+                }
+                command
+            }
             Kind::Distribution => distribution::command(&self.binary, &self.place, mode)?,
             Kind::Nginx => nginx::command(&self.binary, &self.place, mode)?,
         };
@@ -189,7 +207,7 @@ impl Server {
 
     /// From now on requests carry what the server wants for these repositories: a token made for them, or nothing.
     pub async fn authorize(&mut self, repositories: &[String]) -> anyhow::Result<()> {
-        if self.kind == Kind::Landfast {
+        if self.kind.is_landfast() {
             let token = landfast::token(self, repositories).await?;
             self.authorization = format!("Authorization: Bearer {token}\r\n");
         }

@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use super::super::{ByteRange, Condition, Key, Object, ObjectMeta, StageId, StorageError, Version};
 use super::body::STALL;
+use super::buffers::Buffers;
 use super::connect::{CONNECT, Purpose};
 use super::error::{Failure, failure, storage_error};
 use super::probe::Conditional;
@@ -51,6 +52,7 @@ pub(super) struct Bucket {
     pub signing: Option<Signing>,
     /// Whether the service is known not to delete several objects at once.
     pub deletes_singly: AtomicBool,
+    pub buffers: Buffers,
     /// For chunks on their way to the service, of all uploads together, in KiB.
     pub memory: Arc<Semaphore>,
     /// Hold the tasks of this process apart where the service does not.
@@ -76,6 +78,7 @@ impl Bucket {
             is_encrypted: false,
             signing: None,
             deletes_singly: AtomicBool::new(false),
+            buffers: Buffers::default(),
             memory: Arc::new(Semaphore::new(MEMORY_KIB)),
             key_locks: std::array::from_fn(|_| Mutex::default()),
         }

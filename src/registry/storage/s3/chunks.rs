@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -20,9 +20,6 @@ pub(super) const CHUNK: usize = 8 << 20;
 /// an object to have one size, and take no more than this.
 const LARGE_FROM: u64 = 16 << 30;
 const LARGE_CHUNK: usize = 32 << 20;
-
-/// A buffer that is smaller than this grows as content arrives: a slow client takes little.
-const GROWS_FREELY: usize = 1 << 20;
 
 /// How large a chunk is that starts here.
 fn chunk_size(offset: u64) -> usize {
@@ -46,7 +43,7 @@ pub(super) struct Chunks {
     writer: Uuid,
     /// Where in the content `buffer` starts.
     offset: u64,
-    buffer: BytesMut,
+    buffer: Vec<u8>,
     /// Those of before, and those that have been sent or are on their way, in their order.
     chunks: Vec<Chunk>,
     sending: JoinSet<Result<(), StorageError>>,
@@ -57,7 +54,7 @@ impl Chunks {
     pub(super) fn new(bucket: Arc<Bucket>, folder: String, chunks: Vec<Chunk>) -> Self {
         let offset = chunks.iter().map(|chunk| chunk.size).sum();
         let sending = JoinSet::new();
-        Self { bucket, folder, writer: Uuid::new_v4(), offset, buffer: BytesMut::new(), chunks, sending }
+        Self { bucket, folder, writer: Uuid::new_v4(), offset, buffer: Vec::new(), chunks, sending }
     }
 
     /// Takes the last chunk back if it is smaller than those that others may follow.
@@ -69,6 +66,7 @@ impl Chunks {
         let failed = StorageError::io("read a chunk");
         let content = read.body.try_collect::<Vec<Bytes>>().await.map_err(failed)?.concat();
         self.offset -= last.size;
+        self.buffer = self.bucket.buffers.take(chunk_size(self.offset));
         self.buffer.extend_from_slice(&content);
         Ok(())
     }
@@ -77,9 +75,8 @@ impl Chunks {
         for mut piece in pieces {
             while !piece.is_empty() {
                 let size = chunk_size(self.offset);
-                if self.buffer.len() > GROWS_FREELY {
-                    // At once, and not to twice of what is needed.
-                    self.buffer.reserve(size - self.buffer.len());
+                if self.buffer.capacity() == 0 {
+                    self.buffer = self.bucket.buffers.take(size);
                 }
                 // Copied, because a piece may keep a larger buffer of the connection alive.
                 self.buffer.extend_from_slice(&piece.split_to(piece.len().min(size - self.buffer.len())));
@@ -99,7 +96,7 @@ impl Chunks {
         if self.chunks.len() == MAX_CHUNKS {
             return Err(StorageError::TooLarge);
         }
-        let content = self.buffer.split().freeze();
+        let content = self.bucket.buffers.shared(std::mem::take(&mut self.buffer));
         let chunk = Chunk { name: format!("{:05}-{}", self.chunks.len(), self.writer), size: content.len() as u64 };
         self.offset += chunk.size;
         let (bucket, name) = (self.bucket.clone(), format!("{}{}", self.folder, chunk.name));
@@ -140,6 +137,6 @@ impl Chunks {
         if self.chunks.len() == MAX_CHUNKS && !self.buffer.is_empty() {
             return Err(StorageError::TooLarge);
         }
-        Ok((self.chunks, self.buffer.freeze()))
+        Ok((self.chunks, self.bucket.buffers.shared(self.buffer)))
     }
 }

@@ -27,6 +27,7 @@
 
 mod body;
 mod bucket;
+mod buffers;
 mod chunks;
 mod connect;
 mod error;
@@ -60,7 +61,7 @@ use super::{
 use crate::config::S3Storage;
 
 /// A writer sends so many chunks at the same time.
-const PARALLEL_CHUNKS: usize = 4;
+const PARALLEL_CHUNKS: usize = 3;
 
 /// A store in a bucket. Clones share their connections.
 #[derive(Clone)]
