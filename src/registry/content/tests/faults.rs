@@ -151,7 +151,7 @@ impl Client {
             Fact::Manifest(_, _, deleted) | Fact::Referrer(_, _, deleted) => deleted != digest,
             Fact::Blob(..) | Fact::Gone(..) => true,
         });
-        found_or_not(self.content.delete_manifest(&app(), digest).await)?;
+        found_or_not(self.content.delete_manifest(&app(), digest, &none()).await)?;
         for reference in [Reference::Digest(digest.clone()), Reference::Tag(tag("v1")), Reference::Tag(tag("v2"))] {
             self.facts.push(Fact::Gone(app(), reference));
         }
@@ -161,7 +161,7 @@ impl Client {
     async fn delete_tag(&mut self, name: &str) -> Done {
         let reference = Reference::Tag(tag(name));
         self.facts.retain(|fact| !matches!(fact, Fact::Manifest(_, deleted, _) if *deleted == reference));
-        found_or_not(self.content.delete_tag(&app(), &tag(name)).await)?;
+        found_or_not(self.content.delete_tag(&app(), &tag(name), &none()).await)?;
         self.facts.push(Fact::Gone(app(), reference));
         Ok(())
     }
@@ -490,7 +490,7 @@ async fn work_patiently(content: Content, app: RepositoryName, worker: usize) ->
             digests.push(digest);
         }
     }
-    found_or_not(patiently(async || content.delete_manifest(&app, &digests[0]).await).await).unwrap();
+    found_or_not(patiently(async || content.delete_manifest(&app, &digests[0], &none()).await).await).unwrap();
     for of in ['a', 'b'] {
         client.facts.push(Fact::Gone(app.clone(), Reference::Tag(tag_of(0, of))));
     }
