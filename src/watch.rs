@@ -71,6 +71,54 @@ pub async fn follow_metadata<K>(
     pump(events, writer, changed).await;
 }
 
+/// The same for objects whose status nobody needs, where it changes for ever: it is taken out by `without_status`, and an
+/// object of which nothing else has changed stays in the store as it was, with its old resource version.
+pub async fn follow_spec<K>(
+    api: Api<DeserializeGuard<K>>,
+    config: watcher::Config,
+    writer: Writer<K>,
+    without_status: fn(&mut K),
+    changed: impl FnMut(Change<'_, K>) + Send,
+) where
+    K: Resource + Clone + Debug + DeserializeOwned + PartialEq + Send + Sync + 'static,
+    K::DynamicType: Clone + Debug + Default + Eq + Hash + Unpin,
+{
+    let store = writer.as_reader();
+    let events = watch(api, config).map(move |event| {
+        event.map(|event| {
+            let (event, invalid) = unguard(event, &store, Unreadable::Keep);
+            (event.and_then(|event| unless_same(event, &store, without_status)), invalid)
+        })
+    });
+    pump(events, writer, changed).await;
+}
+
+/// The event, unless it tells of nothing but the status.
+fn unless_same<K>(event: Event<K>, store: &Store<K>, without_status: fn(&mut K)) -> Option<Event<K>>
+where
+    K: Resource + Clone + PartialEq + 'static,
+    K::DynamicType: Clone + Default + Eq + Hash,
+{
+    let same = |object: &K| {
+        let known = store.get(&ObjectRef::from_obj(object))?;
+        let mut object = object.clone();
+        object.meta_mut().resource_version.clone_from(&known.meta().resource_version);
+        (*known == object).then(|| (*known).clone())
+    };
+    match event {
+        Event::Apply(mut object) => {
+            without_status(&mut object);
+            same(&object).is_none().then_some(Event::Apply(object))
+        }
+        Event::InitApply(mut object) => {
+            without_status(&mut object);
+            // A list that leaves it out would say that it is gone.
+            Some(Event::InitApply(same(&object).unwrap_or(object)))
+        }
+        other => Some(other),
+    }
+}
+
 /// What an event says, and what could not be read of it.
 type Seen<K> = (Option<Event<K>>, Option<Box<InvalidObject>>);
 
@@ -259,5 +307,40 @@ mod tests {
         events.push(Event::Apply(broken("a")));
         events.push(Event::Delete(broken("a")));
         assert_eq!(feed(Unreadable::Keep, events).await, (strings(&["+a", "?a", "-a"]), strings(&[])));
+    }
+
+    #[tokio::test]
+    async fn a_change_of_the_status_alone_is_none() {
+        // The status of this kind is its data.
+        let object = |version: &str, label: &str, status: &str| {
+            let metadata =
+                serde_json::json!({ "name": "a", "uid": "a", "resourceVersion": version, "labels": { "l": label } });
+            serde_json::from_value::<ConfigMap>(serde_json::json!({ "metadata": metadata, "data": { "s": status } }))
+                .unwrap()
+        };
+        let (reader, writer) = store();
+        let known = reader.clone();
+        let events = [
+            Event::Init,
+            Event::InitApply(object("1", "x", "0")),
+            Event::InitDone,
+            Event::Apply(object("2", "x", "1")),
+            Event::Apply(object("3", "y", "2")),
+            Event::Init,
+            Event::InitApply(object("4", "y", "3")),
+            Event::InitDone,
+            Event::Apply(object("5", "z", "4")),
+        ];
+        let events = futures::stream::iter(events)
+            .map(move |event| Ok((unless_same(event, &known, |object: &mut ConfigMap| object.data = None), None)));
+        let mut told = Vec::new();
+        pump(events, writer, |change| {
+            if let Change::Present { object, .. } = change {
+                told.push(object.resource_version().unwrap());
+            }
+        })
+        .await;
+        assert_eq!(told, ["1", "3", "5"]);
+        assert_eq!(reader.state()[0].resource_version().as_deref(), Some("5"));
     }
 }

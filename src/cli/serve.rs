@@ -67,9 +67,12 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         return Ok(write!(std::io::stdout(), "{}", config.to_yaml())?);
     }
     let leaving = Arc::new(AtomicBool::new(false));
-    let shutdown = shutdown_after(super::shutdown_on_signal()?, Arc::clone(&leaving), config.drain_delay_seconds);
+    let asked = super::shutdown_on_signal()?;
+    let shutdown = shutdown_after(asked.clone(), Arc::clone(&leaving), config.drain_delay_seconds);
     let metrics = Metrics::new();
-    let Opened { store, name, redirect } = super::storage::open(&config.storage).await?;
+    // A bucket may take long to answer, and nobody is served yet who would have to be waited for.
+    let Some(opened) = asked.run_until_cancelled(super::storage::open(&config.storage)).await else { return Ok(()) };
+    let Opened { store, name, redirect } = opened?;
     let store = MeteredStore::new(store, name, &metrics);
     let content = Content::with_cache(Arc::new(store), &config.cache).with_redirect(redirect);
     let live = Arc::new(Live::new());

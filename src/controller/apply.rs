@@ -142,12 +142,24 @@ struct Written {
     /// How often in a row somebody else's change had to be undone, and from when on it may be undone again.
     undone: u32,
     not_before: Instant,
+    /// A change has been seen that must not be undone yet.
+    contested: bool,
+}
+
+impl Written {
+    /// How often in a row somebody else's change has been undone before `now`: after a quiet while it begins anew.
+    fn undone_before(&self, now: Instant) -> u32 {
+        let quiet = !self.contested && now.saturating_duration_since(self.not_before) > QUIET;
+        if quiet { 0 } else { self.undone }
+    }
 }
 
 /// Changes by others that are undone at once; from then on with growing delay, lest two controllers write for ever.
 const UNDONE_AT_ONCE: u32 = 5;
 const FIRST_DELAY: Duration = Duration::from_secs(10);
 const LONGEST_DELAY: Duration = Duration::from_secs(3_600);
+/// Who has changed nothing for so long is not fighting.
+const QUIET: Duration = Duration::from_secs(600);
 
 impl Applier {
     pub fn new(client: Client, world: Arc<World>, metrics: ControllerMetrics) -> Self {
@@ -170,7 +182,12 @@ impl Applier {
         let before = self.written(&key).filter(|written| written.hash == hash);
         if let (Some(observed), Some(written)) = (&observed, before) {
             // The watch may lag behind our own write: an older version than the one we wrote is no change by others.
-            if resource_version(observed) <= written.resource_version || Instant::now() < written.not_before {
+            if resource_version(observed) <= written.resource_version {
+                return Ok(None);
+            }
+            if Instant::now() < written.not_before {
+                let mut all = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+                all.entry(key).and_modify(|written| written.contested = true);
                 return Ok(None);
             }
         }
@@ -188,14 +205,15 @@ impl Applier {
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         self.metrics.wrote(&K::kind(&()));
         let applied = api.patch(&name, &parameters, &Patch::Apply(&wanted)).await.map_err(failed)?;
-        let version = resource_version(applied.meta());
+        let (version, now) = (resource_version(applied.meta()), Instant::now());
         // A new version although we wanted the same as before: somebody else's change has been undone.
         let undone = match before {
-            Some(written) if observed_version != Some(version) => written.undone + 1,
-            Some(written) => written.undone,
+            Some(written) if observed_version != Some(version) => written.undone_before(now) + 1,
+            Some(written) => written.undone_before(now),
             None => 0,
         };
-        let written = Written { hash, resource_version: version, undone, not_before: Instant::now() + delay(undone) };
+        let not_before = now + delay(undone);
+        let written = Written { hash, resource_version: version, undone, not_before, contested: false };
         self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(key, written);
         Ok(Some(applied))
     }
@@ -285,6 +303,16 @@ mod tests {
         assert_eq!(delay(UNDONE_AT_ONCE), FIRST_DELAY);
         assert_eq!(delay(UNDONE_AT_ONCE + 1), FIRST_DELAY * 2);
         assert_eq!(delay(1_000), LONGEST_DELAY);
+    }
+
+    #[test]
+    fn a_fight_is_over_after_a_quiet_while() {
+        let not_before = Instant::now();
+        let written = Written { hash: 0, resource_version: 1, undone: 9, not_before, contested: false };
+        assert_eq!(written.undone_before(not_before + QUIET), 9);
+        assert_eq!(written.undone_before(not_before + 2 * QUIET), 0);
+        let contested = Written { contested: true, ..written };
+        assert_eq!(contested.undone_before(not_before + 2 * QUIET), 9, "it was changed at once, and seen late");
     }
 
     #[test]

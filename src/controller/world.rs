@@ -52,7 +52,8 @@ pub(super) struct Children {
     pub claims: Store<PersistentVolumeClaim>,
     pub deployments: Store<Deployment>,
     pub disruption_budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
-    pub autoscalers: Store<PartialObjectMeta<HorizontalPodAutoscaler>>,
+    /// Without their status, which changes whenever the load is measured.
+    pub autoscalers: Store<HorizontalPodAutoscaler>,
     pub roles: Store<PartialObjectMeta<Role>>,
     pub role_bindings: Store<PartialObjectMeta<RoleBinding>>,
     pub cluster_role_bindings: Store<PartialObjectMeta<ClusterRoleBinding>>,
@@ -162,7 +163,15 @@ impl World {
         follow!(claim_writer, follow, ours(), |w, q, change| w.child_changed(&q, change));
         follow!(deployment_writer, follow, ours(), |w, q, change| w.child_changed(&q, change));
         follow!(disruption_budget_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
-        follow!(autoscaler_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
+        let (w, q) = (Arc::clone(&world), wake.clone());
+        let without_status = |autoscaler: &mut HorizontalPodAutoscaler| autoscaler.status = None;
+        tasks.spawn(watch::follow_spec(
+            Api::all(client.clone()),
+            ours(),
+            autoscaler_writer,
+            without_status,
+            move |change| w.child_changed(&q, change),
+        ));
         follow!(pod_writer, follow, ours(), |w, q, change| w.pod_changed(&q, change));
         follow!(role_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
         follow!(role_binding_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));

@@ -5,6 +5,10 @@ use kube::ResourceExt as _;
 
 /// Longest text of a process that is passed on, in characters.
 const MOST: usize = 500;
+/// What a process ends with whose `main` has failed.
+const FAILED: i32 = 1;
+/// And one whose `main` has panicked.
+const PANICKED: i32 = 101;
 
 /// What is wrong with a pod, if anything is. It says the same for as long as the cause is the same.
 pub(super) fn trouble(pod: &Pod) -> Option<String> {
@@ -38,26 +42,44 @@ fn of_scheduling(status: &PodStatus) -> Option<String> {
     Some(joined(reason, shortened(refused.message.as_deref().unwrap_or_default())))
 }
 
-/// The error that the process ended with, or its last line, or how it was ended.
+/// The error or panic that the process ended with, or how it was ended.
+///
+/// Where the process has left no message, Kubernetes takes the last lines of its log. They tell of clients, and the
+/// Registry's status is read by others than the log: nothing else of them is passed on.
 fn last_words(ended: &ContainerStateTerminated) -> String {
-    let message = ended.message.as_deref().unwrap_or_default();
-    let error = message.rfind("\nError: ").map(|start| start + 1).or(message.starts_with("Error: ").then_some(0));
-    let text = match error {
-        Some(start) => chain(&message[start + "Error: ".len()..]),
-        None => message.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().to_owned(),
+    let said = ended.message.as_deref().unwrap_or_default();
+    let of_itself = ended.reason.as_deref() != Some("OOMKilled");
+    let text = match ended.exit_code {
+        FAILED if of_itself => error(said),
+        PANICKED if of_itself => panic(said),
+        _ => None,
     };
-    let text = shortened(&text);
-    if text.is_empty() {
-        let reason = ended.reason.as_deref().unwrap_or("Error");
-        return format!("{reason}, exit code {}", ended.exit_code);
-    }
-    text
+    let text = text.map(|text| shortened(&text)).filter(|text| !text.is_empty());
+    text.unwrap_or_else(|| format!("{}, exit code {}", ended.reason.as_deref().unwrap_or("Error"), ended.exit_code))
+}
+
+/// What `main` prints when it fails.
+fn error(said: &str) -> Option<String> {
+    let start = said.rfind("\nError: ").map(|start| start + 1).or(said.starts_with("Error: ").then_some(0))?;
+    Some(chain(&said[start + "Error: ".len()..]))
+}
+
+/// Where it was. What it says besides may contain anything.
+fn panic(said: &str) -> Option<String> {
+    let line = said.lines().rfind(|line| line.contains("panicked at ") && !is_of_log(line))?;
+    Some(line.to_owned())
+}
+
+/// A line of the log is a JSON object.
+fn is_of_log(line: &str) -> bool {
+    line.starts_with('{')
 }
 
 /// An error and its causes, which are printed one on each line, numbered where there are several. Some errors name their
 /// cause themselves: it is said once.
 fn chain(text: &str) -> String {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "Caused by:");
+    let lines = text.lines().map(str::trim).take_while(|line| !is_of_log(line));
+    let lines = lines.filter(|line| !line.is_empty() && *line != "Caused by:");
     let unnumbered = lines.map(|line| match line.split_once(": ") {
         Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => rest,
         _ => line,
@@ -127,6 +149,26 @@ mod tests {
     #[case::panicked(
         "{state: {terminated: {exitCode: 101, message: \"thread main\\npanicked at x\\n\\n\"}}}",
         Some("pod main-1: panicked at x")
+    )]
+    #[case::log_after_the_error(
+        r#"{state: {terminated: {exitCode: 1, message: "Error: gone\n{client: 192.0.2.1}"}}}"#,
+        Some("pod main-1: gone")
+    )]
+    #[case::no_error_but_a_log(
+        r#"{state: {terminated: {exitCode: 1, reason: Error, message: "{client: 192.0.2.1, repository: team/app}\n"}}}"#,
+        Some("pod main-1: Error, exit code 1")
+    )]
+    #[case::panicked_with_a_log(
+        r#"{state: {terminated: {exitCode: 101, reason: Error, message: "{path: panicked at x}\n{client: 192.0.2.1}"}}}"#,
+        Some("pod main-1: Error, exit code 101")
+    )]
+    #[case::killed_with_a_log(
+        r#"{state: {terminated: {exitCode: 137, reason: OOMKilled, message: "Error: {client: 192.0.2.1}"}}}"#,
+        Some("pod main-1: OOMKilled, exit code 137")
+    )]
+    #[case::out_of_memory(
+        r#"{state: {terminated: {exitCode: 1, reason: OOMKilled, message: "Error: {client: 192.0.2.1}"}}}"#,
+        Some("pod main-1: OOMKilled, exit code 1")
     )]
     #[case::killed(
         "{state: {terminated: {exitCode: 137, reason: OOMKilled}}}",

@@ -7,9 +7,11 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 
+use super::super::FIELD_MANAGER;
 use super::super::apply::{ApplyError, Owner};
 use super::super::context::Context;
 use super::super::world::Child as _;
@@ -29,6 +31,12 @@ pub(super) async fn hand_over(
     let autoscaler = HorizontalPodAutoscaler::observed(&context.world, Some(&namespace), &name);
     let Some(deployment) = known.filter(|known| owner.owns(&known.metadata)) else { return Ok(()) };
     let Some(replicas) = handed_over(registry, deployment).filter(|_| autoscaler.is_none()) else { return Ok(()) };
+    let api: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
+    let failed = |source| ApplyError::Api { kind: "Deployment".to_owned(), name: name.clone(), source };
+    // Once it is handed over it stays so, also while the autoscaler can't be made: else it would be written again and again.
+    if !api.get_metadata_opt(&name).await.map_err(failed)?.is_some_and(|known| is_named_by_us(&known.metadata)) {
+        return Ok(());
+    }
     // With its UID: one that is gone is not made anew.
     let patch = serde_json::json!({
         "apiVersion": "apps/v1",
@@ -36,15 +44,24 @@ pub(super) async fn hand_over(
         "metadata": { "name": name, "uid": deployment.metadata.uid },
         "spec": { "replicas": replicas },
     });
-    let api: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
     context.metrics.wrote("Deployment");
     match api.patch(&name, &PatchParams::apply(HANDOVER).force(), &Patch::Apply(patch)).await {
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
         result => {
-            result.map_err(|source| ApplyError::Api { kind: "Deployment".to_owned(), name, source })?;
+            result.map_err(failed)?;
             Ok(())
         }
     }
+}
+
+/// Whether it is the operator who says how many pods there are.
+fn is_named_by_us(deployment: &ObjectMeta) -> bool {
+    let named = |entry: &ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER)
+            && entry.operation.as_deref() == Some("Apply")
+            && entry.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+    };
+    deployment.managed_fields.iter().flatten().any(named)
 }
 
 /// `None` where the Registry itself says how many pods there are.
@@ -93,6 +110,19 @@ mod tests {
     #[case::no_bounds("replicas: 1, autoscaling: {minReplicas: 5, maxReplicas: 2}", 3, Some(5))]
     fn an_autoscaler_begins_with(#[case] spec: &str, #[case] current: i32, #[case] expected: Option<i32>) {
         assert_eq!(handed_over(&registry(spec), &deployment(current)), expected);
+    }
+
+    #[rstest]
+    #[case::named("{manager: landfast, operation: Apply, fieldsV1: {f:spec: {f:replicas: {}}}}", true)]
+    #[case::not_named("{manager: landfast, operation: Apply, fieldsV1: {f:spec: {f:selector: {}}}}", false)]
+    #[case::handed_over("{manager: landfast-handover, operation: Apply, fieldsV1: {f:spec: {f:replicas: {}}}}", false)]
+    #[case::by_others("{manager: kubectl, operation: Update, fieldsV1: {f:spec: {f:replicas: {}}}}", false)]
+    fn the_number_of_pods_is_handed_over_while_we_name_it(#[case] entry: &str, #[case] expected: bool) {
+        let entry = entry.replace("manager: landfast,", &format!("manager: {FIELD_MANAGER},"));
+        let metadata = format!("managedFields: [{entry}]").replace("f:spec", "'f:spec'");
+        let metadata = metadata.replace("f:replicas", "'f:replicas'").replace("f:selector", "'f:selector'");
+        let metadata: ObjectMeta = serde_saphyr::from_str(&metadata).unwrap();
+        assert_eq!(is_named_by_us(&metadata), expected);
     }
 
     #[rstest]

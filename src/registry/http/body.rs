@@ -2,13 +2,14 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use bytes::{Bytes, BytesMut};
+use futures::task::AtomicWaker;
 use futures::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep};
 
@@ -33,6 +34,7 @@ pub struct RequestBody {
     idle: Duration,
     pace: Pace,
     waiting_since: Option<Instant>,
+    arrival: Arc<Arrival>,
     timer: Option<Pin<Box<Sleep>>>,
     ended: bool,
     /// The client sends nothing until it is told to, which asking for the first piece does.
@@ -52,6 +54,7 @@ impl RequestBody {
             idle: limits.idle(),
             pace: Pace::new(limits.minimum_bytes_per_second, limits.idle()),
             waiting_since: None,
+            arrival: Arc::default(),
             timer: None,
             ended,
             awaits_continue: false,
@@ -120,6 +123,34 @@ impl RequestBody {
     }
 }
 
+/// When there was something to take, for a reader that may come back for it much later: while the store is slow it is not
+/// the client that is waited for.
+#[derive(Default)]
+struct Arrival {
+    at: Mutex<Option<Instant>>,
+    reader: AtomicWaker,
+}
+
+impl Arrival {
+    /// When the last thing arrived, if it was waited for, and what is to be woken by the next one in place of `reader`.
+    fn expect(self: &Arc<Self>, reader: &Waker) -> (Option<Instant>, Waker) {
+        self.reader.register(reader);
+        let arrived = self.at.lock().unwrap_or_else(PoisonError::into_inner).take();
+        (arrived, Waker::from(Arc::clone(self)))
+    }
+}
+
+impl Wake for Arrival {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+        self.reader.wake();
+    }
+}
+
 fn wrong_length() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the body is not as long as Content-Range says")
 }
@@ -129,10 +160,12 @@ impl Stream for RequestBody {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.awaits_continue = false;
-        match self.stream.poll_next_unpin(context) {
+        let (arrived, waker) = self.arrival.expect(context.waker());
+        match self.stream.poll_next_unpin(&mut Context::from_waker(&waker)) {
             Poll::Ready(item) => {
-                if let (Some(since), Some(Ok(piece))) = (self.waiting_since.take(), &item)
-                    && self.pace.is_too_slow(since.elapsed(), piece.len() as u64)
+                let waited = self.waiting_since.take().map(|since| arrived.unwrap_or_else(Instant::now) - since);
+                if let (Some(waited), Some(Ok(piece))) = (waited, &item)
+                    && self.pace.is_too_slow(waited, piece.len() as u64)
                 {
                     return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
                 }
@@ -203,6 +236,25 @@ mod tests {
         silent.idle = Duration::from_millis(10);
         let error = silent.next().await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    /// A body that was found empty an hour ago, and to which something came after so long.
+    async fn taken_after_an_hour(arrived_after: Duration) -> io::Result<Bytes> {
+        let (mut client, pieces) = futures::channel::mpsc::unbounded::<io::Result<Bytes>>();
+        let mut body = RequestBody::new(Body::from_stream(pieces), Arc::default(), &Limits::default());
+        assert!(futures::poll!(body.next()).is_pending());
+        client.start_send(Ok(Bytes::from_static(b"piece"))).unwrap();
+        let asked = Instant::now() - Duration::from_secs(3600);
+        body.waiting_since = Some(asked);
+        *body.arrival.at.lock().unwrap().as_mut().expect("nobody was woken") = asked + arrived_after;
+        body.next().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_is_not_slow_while_nobody_takes_what_it_has_sent() {
+        assert_eq!(taken_after_an_hour(Duration::from_millis(1)).await.unwrap(), "piece");
+        let slow = taken_after_an_hour(Duration::from_secs(3000)).await.unwrap_err();
+        assert_eq!(slow.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]

@@ -11,12 +11,14 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use futures::FutureExt as _;
-use futures::future::{Either, Map};
+use futures::future::{Either, Join, Map, Ready, join, ready};
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version};
 use tower::Service;
 
 type Answer = Result<Response<Body>, Infallible>;
+/// An answer to come, and what is to be looked at then.
+type WithLeaving<F> = Join<F, Ready<Arc<AtomicBool>>>;
 
 /// A service whose answers close their connections once `leaving` is set.
 #[derive(Clone)]
@@ -37,24 +39,31 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<S::Future, Map<S::Future, fn(Answer) -> Answer>>;
+    type Future = Either<S::Future, Map<WithLeaving<S::Future>, fn((Answer, Arc<AtomicBool>)) -> Answer>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.service.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let closes = self.leaving.load(Ordering::Relaxed) && request.version() < Version::HTTP_2;
+        let is_http2 = request.version() >= Version::HTTP_2;
         let answer = self.service.call(request);
-        if closes { Either::Right(answer.map(close as fn(Answer) -> Answer)) } else { Either::Left(answer) }
+        if is_http2 {
+            return Either::Left(answer);
+        }
+        let answer = join(answer, ready(Arc::clone(&self.leaving)));
+        Either::Right(answer.map(close_if_leaving as fn((Answer, Arc<AtomicBool>)) -> Answer))
     }
 }
 
-fn close(answer: Answer) -> Answer {
-    answer.map(|mut response| {
+/// Looked at when the answer is made: the request may have begun long before.
+fn close_if_leaving((mut answer, leaving): (Answer, Arc<AtomicBool>)) -> Answer {
+    if leaving.load(Ordering::Relaxed)
+        && let Ok(response) = &mut answer
+    {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        response
-    })
+    }
+    answer
 }
 
 #[cfg(test)]
@@ -77,5 +86,17 @@ mod tests {
         leaving.store(true, Ordering::Relaxed);
         assert!(closes(Version::HTTP_11).await);
         assert!(!closes(Version::HTTP_2).await, "the header is none of HTTP/2");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_began_before_closes_its_connection_too() {
+        let leaving = Arc::new(AtomicBool::new(false));
+        let time_comes = Arc::clone(&leaving);
+        let service = tower::service_fn(move |_| {
+            time_comes.store(true, Ordering::Relaxed);
+            async { Ok(Response::new(Body::empty())) }
+        });
+        let response = Farewell::new(service, leaving).oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.headers().get(CONNECTION).unwrap(), "close");
     }
 }

@@ -24,8 +24,17 @@ pub struct Guarded {
     pace: Pace,
 }
 
+/// Bytes that the kernel takes although they can't be sent yet. By itself it takes several megabytes and then nothing for
+/// as long as a slow client needs for a large part of them: that client would look as if it took nothing.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 256 * 1024;
+
 impl Guarded {
     pub fn new(stream: TcpStream, limits: &Limits) -> Self {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
+            tracing::debug!(%error, "TCP_NOTSENT_LOWAT can't be set");
+        }
         let pace = Pace::new(limits.minimum_response_bytes_per_second, limits.idle());
         Self { stream, idle: limits.idle(), waiting_since: None, timer: None, pace }
     }
@@ -33,10 +42,11 @@ impl Guarded {
     fn written(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match polled {
             Poll::Ready(Ok(length)) => {
-                if let Some(since) = self.waiting_since.take()
-                    && self.pace.is_too_slow(since.elapsed(), length as u64)
-                {
-                    return Poll::Ready(self.give_up());
+                let bytes = length as u64;
+                match self.waiting_since.take() {
+                    None => self.pace.at_once(bytes),
+                    Some(since) if self.pace.is_too_slow(since.elapsed(), bytes) => return Poll::Ready(self.give_up()),
+                    Some(_) => {}
                 }
                 Poll::Ready(Ok(length))
             }
@@ -101,5 +111,39 @@ impl AsyncWrite for Guarded {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::task::noop_waker;
+    use tokio::net::TcpListener;
+
+    /// What becomes of writes that have waited, each followed by one that has not.
+    async fn writes(waited_for: usize, at_once: usize) -> io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let limits = Limits { idle_seconds: 10, minimum_response_bytes_per_second: 1000, ..Limits::default() };
+        let mut guarded = Guarded::new(stream, &limits);
+        let waker = noop_waker();
+        let write = |guarded: &mut Guarded, length| {
+            let polled = guarded.written(&mut Context::from_waker(&waker), Poll::Ready(Ok(length)));
+            let Poll::Ready(written) = polled else { panic!("it was ready") };
+            written.map(drop)
+        };
+        for _ in 0..20 {
+            guarded.waiting_since = Some(Instant::now() - Duration::from_secs(1));
+            write(&mut guarded, waited_for)?;
+            write(&mut guarded, at_once)?;
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn pace_counts_all_that_is_written_not_only_what_waited() {
+        writes(1, 1200).await.unwrap();
+        writes(1100, 0).await.unwrap();
+        assert_eq!(writes(1, 900).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

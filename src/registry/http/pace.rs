@@ -17,10 +17,15 @@ impl Pace {
         Self { minimum, window, waited: Duration::ZERO, bytes: 0 }
     }
 
+    /// Takes note of bytes that nobody had to wait for: they count once others have been waited for.
+    pub fn at_once(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
     /// Takes note of bytes that have been waited for, and judges at the end of each window.
     pub fn is_too_slow(&mut self, waited: Duration, bytes: u64) -> bool {
         self.waited += waited;
-        self.bytes += bytes;
+        self.at_once(bytes);
         if self.waited < self.window {
             return false;
         }

@@ -259,28 +259,25 @@ where
             }
         });
         let mut serving = std::pin::pin!(self.protocols.http2.serve_connection(TokioIo::new(io), service));
-        let served = tokio::select! {
-            served = serving.as_mut() => served,
-            () = shutdown.cancelled() => {
+        let quiet = tokio::select! {
+            served = serving.as_mut() => return log_end(served, connection),
+            () = shutdown.cancelled() => Quiet::Idle,
+            quiet = activity.quiet(&self.limits) => quiet,
+        };
+        let quiet = match quiet {
+            Quiet::Stuck => Quiet::Stuck,
+            Quiet::Idle => {
                 serving.as_mut().graceful_shutdown();
+                // A request that came just then is served, and goes on for as long as any other may.
                 tokio::select! {
-                    served = serving => served,
-                    _ = activity.quiet(&self.limits) => Ok(()),
+                    served = serving.as_mut() => return log_end(served, connection),
+                    quiet = activity.quiet(&self.limits) => quiet,
                 }
             }
-            quiet = activity.quiet(&self.limits) => match quiet {
-                Quiet::Stuck => {
-                    tracing::debug!(peer = %connection.peer, "client takes nothing of its response; cut");
-                    Ok(())
-                }
-                Quiet::Idle => {
-                    serving.as_mut().graceful_shutdown();
-                    // What it still has to take, it has to take now.
-                    tokio::time::timeout(self.limits.idle(), serving).await.unwrap_or(Ok(()))
-                }
-            },
         };
-        log_end(served, connection);
+        if quiet == Quiet::Stuck {
+            tracing::debug!(peer = %connection.peer, "client takes nothing of its response; cut");
+        }
     }
 }
 

@@ -57,6 +57,33 @@ fn what_was_acknowledged_survives_kill_9_and_nothing_is_half_visible() {
     check_store(&server);
 }
 
+/// A service that takes connections and says nothing, which is told to be the one with the bucket.
+#[cfg(feature = "s3")]
+#[test]
+fn a_server_that_waits_for_its_bucket_ends_when_it_is_asked_to() {
+    let bucket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", bucket.local_addr().unwrap());
+    bucket.set_nonblocking(true).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let mut process = server::on_bucket(&endpoint, data.path());
+    let connection = loop {
+        match bucket.accept() {
+            Ok((connection, _)) => break connection,
+            Err(_) => assert_eq!(server::wait(&mut process, Duration::from_millis(20)), None, "it does not start"),
+        }
+    };
+    let terminate = std::process::Command::new("kill").arg(process.id().to_string()).status().unwrap();
+    assert!(terminate.success());
+    // Without an answer it would go on for as long as it waits for one.
+    let ended = server::wait(&mut process, Duration::from_secs(15));
+    drop(connection);
+    if ended.is_none() {
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+    assert!(ended.expect("it goes on").success());
+}
+
 /// What is left in the folder: no upload after the clean-up, and no damage but what an interrupted push may leave.
 fn check_store(server: &Server) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

@@ -102,3 +102,29 @@ fn is_up(address: SocketAddr) -> bool {
 fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
+
+/// A process that serves from a bucket of the service at `endpoint`.
+#[cfg(feature = "s3")]
+pub fn on_bucket(endpoint: &str, data: &Path) -> Child {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples/standalone");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_landfast"));
+    command.arg("serve").arg("--manifests").arg(sample).arg("--data").arg(data).args(["--listen", "127.0.0.1:0"]);
+    command.args(["--health-listen", "127.0.0.1:0", "--set", "storage.s3.bucket=images"]);
+    command.args(["--set", &format!("storage.s3.endpoint={endpoint}"), "--set", "storage.s3.forcePathStyle=true"]);
+    command.args(["--set", "storage.s3.region=eu-central-1"]);
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+    command.stdin(Stdio::null()).spawn().unwrap()
+}
+
+/// Waits for so long until the process has ended.
+#[cfg(feature = "s3")]
+pub fn wait(process: &mut Child, patience: Duration) -> Option<std::process::ExitStatus> {
+    let until = Instant::now() + patience;
+    while Instant::now() < until {
+        if let Some(status) = process.try_wait().unwrap() {
+            return Some(status);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    None
+}

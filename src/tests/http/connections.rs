@@ -279,6 +279,69 @@ async fn an_http2_connection_without_requests_is_closed() {
     tokio::time::timeout(HANGS, connection).await.expect("the connection stays open").unwrap().unwrap();
 }
 
+/// A frame of HTTP/2 (RFC 9113, section 4.1) on stream 0 or 1.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags, 0, 0, 0, stream]);
+    frame.extend(payload);
+    frame
+}
+
+/// A field whose name has this index in the static table, as HPACK writes it (RFC 7541, section 6.2.2).
+fn field(index: u8, value: &str) -> Vec<u8> {
+    let mut field = if index < 15 { vec![index] } else { vec![15, index - 15] };
+    // What doesn't fit into seven bits goes on in the next bytes, seven bits in each (section 5.1).
+    match value.len().checked_sub(127) {
+        None => field.push(value.len() as u8),
+        Some(rest) => field.extend([127, (rest % 128) as u8 | 128, (rest / 128) as u8]),
+    }
+    field.extend(value.bytes());
+    field
+}
+
+/// Reads frames until one of this kind.
+async fn until_frame(stream: &mut (impl tokio::io::AsyncRead + Unpin), kind: u8) -> std::io::Result<()> {
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        stream.read_exact(&mut vec![0; usize::try_from(length).unwrap()]).await?;
+        if head[3] == kind {
+            return Ok(());
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_http2_request_that_comes_as_its_connection_is_closed_may_take_its_time() {
+    let [data, headers, settings, goaway] = [0, 1, 4, 7];
+    let server = Server::tls("headSeconds: 1, idleSeconds: 1, minimumBytesPerSecond: 0", TlsVersion::Tls12).await;
+    let mut stream = tls::connect(server.address, &["h2"], &[&TLS13]).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    stream.write_all(&frame(settings, 0, 0, &[])).await.unwrap();
+    tokio::time::timeout(HANGS, until_frame(&mut stream, goaway)).await.expect("the connection stays open").unwrap();
+
+    // As if it had been on its way by then.
+    let content = [7; 12];
+    let digest = Digest::sha256(&content);
+    let token = server.registry.basic("dev");
+    let (post, https) = (0x83, 0x87);
+    let mut head = vec![post, https];
+    head.extend(field(4, &format!("/v2/team/app/blobs/uploads/?digest={digest}")));
+    head.extend(field(1, HOST));
+    head.extend(field(23, &token));
+    stream.write_all(&frame(headers, 4, 1, &head)).await.unwrap();
+    for (position, byte) in content.iter().enumerate() {
+        // All together well over each limit, but never silent for so long.
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let is_last = position + 1 == content.len();
+        stream.write_all(&frame(data, is_last.into(), 1, &[*byte])).await.unwrap();
+    }
+    tokio::time::timeout(HANGS, until_frame(&mut stream, headers)).await.expect("no answer").unwrap();
+    let blob = server.registry.by("dev", "HEAD", &format!("/v2/team/app/blobs/{digest}"));
+    blob.send().await.expect(200);
+}
+
 #[tokio::test]
 async fn http2_clients_are_told_how_many_requests_they_may_have() {
     let server = Server::tls("streams: 3", TlsVersion::Tls12).await;

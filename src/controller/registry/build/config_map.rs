@@ -28,10 +28,14 @@ const ALONE: Drain = Drain { delay_seconds: 0, seconds: 25 };
 /// slow line has time to come to its end. Not more: a namespace that is deleted waits for half of it.
 const SIDE_BY_SIDE: Drain = Drain { delay_seconds: 5, seconds: 120 };
 
-/// How long Kubernetes waits for a pod to end: longer than the process takes, so that it ends by itself. It is the same for
-/// any number of pods.
+/// The same for any number of pods: one that begins alone is still there when others have come.
+fn drain(registry: &Registry) -> Drain {
+    if registry.spec.storage.s3.is_some() { SIDE_BY_SIDE } else { ALONE }
+}
+
+/// How long Kubernetes waits for a pod to end: longer than the process takes, so that it ends by itself.
 pub(super) fn grace_period_seconds(registry: &Registry) -> i64 {
-    let Drain { delay_seconds, seconds } = if registry.spec.storage.s3.is_some() { SIDE_BY_SIDE } else { ALONE };
+    let Drain { delay_seconds, seconds } = drain(registry);
     (delay_seconds + seconds + 5).cast_signed()
 }
 
@@ -45,7 +49,7 @@ pub(super) fn build(inputs: &Inputs<'_>) -> ConfigMap {
 }
 
 /// A hash of the configuration. Pods carry it, so that another configuration means other pods; but another number of
-/// pods doesn't: what they have to know of each other they look at when they start and when they end.
+/// pods doesn't: what they insist on among others they look at when they start.
 pub(super) fn hash(inputs: &Inputs<'_>) -> String {
     hex::encode(&Sha256::digest(config(inputs, false).to_minimal_yaml())[..8])
 }
@@ -70,7 +74,7 @@ fn config(inputs: &Inputs<'_>, side_by_side: bool) -> ServeConfig {
         Some(storage) => StorageConfig::S3(s3::config(storage, side_by_side)),
         None => StorageConfig::Filesystem { root: DATA_DIRECTORY.into() },
     };
-    let Drain { delay_seconds, seconds } = if side_by_side { SIDE_BY_SIDE } else { ALONE };
+    let Drain { delay_seconds, seconds } = drain(registry);
     let policy = PolicySource::Kube { namespace: names::namespace(registry), registry: names::name(registry) };
     ServeConfig {
         authentication: AuthenticationSettings { htpasswd },

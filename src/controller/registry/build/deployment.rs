@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     CONFIG_DIRECTORY, CONFIG_FILE, DATA_DIRECTORY, HEALTH_PORT, HTPASSWD_DIRECTORY, HTPASSWD_FILE, Inputs,
@@ -99,7 +100,7 @@ fn template(inputs: &Inputs<'_>, settings: &PodSettings) -> PodTemplateSpec {
         priority_class_name,
         labels,
         annotations,
-        service_account_annotations: _,
+        service_account_annotations,
     } = settings.clone();
     let registry = inputs.registry;
     let spread_by_default = topology_spread_constraints.is_empty() && registry.spec.storage.s3.is_some();
@@ -134,8 +135,22 @@ fn template(inputs: &Inputs<'_>, settings: &PodSettings) -> PodTemplateSpec {
     labels.extend(names::labels(registry));
     let mut annotations = annotations;
     annotations.insert(names::CONFIG_HASH.to_owned(), config_map::hash(inputs));
+    // A cloud gives a pod the role that its account names when the pod is made. It is asked for nothing without a bucket.
+    if registry.spec.storage.s3.is_some() && !service_account_annotations.is_empty() {
+        annotations.insert(names::SERVICE_ACCOUNT_HASH.to_owned(), hash(&service_account_annotations));
+    }
     let metadata = ObjectMeta { labels: Some(labels), annotations: Some(annotations), ..ObjectMeta::default() };
     PodTemplateSpec { metadata: Some(metadata), spec: Some(spec) }
+}
+
+fn hash(annotations: &BTreeMap<String, String>) -> String {
+    let mut hasher = Sha256::new();
+    for text in annotations.iter().flat_map(|(key, value)| [key, value]) {
+        // With its length: where one ends and the next begins matters.
+        hasher.update((text.len() as u64).to_be_bytes());
+        hasher.update(text);
+    }
+    hex::encode(&hasher.finalize()[..8])
 }
 
 /// The container without what `spec.pod` sets.

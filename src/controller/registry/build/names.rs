@@ -13,6 +13,8 @@ use crate::api::v1alpha1::Registry;
 pub const REGISTRY: &str = "landfast.dev/registry";
 /// Annotation of the pods: a hash of their configuration.
 pub const CONFIG_HASH: &str = "landfast.dev/config-hash";
+/// Annotation of the pods: a hash of their ServiceAccount's annotations.
+pub const SERVICE_ACCOUNT_HASH: &str = "landfast.dev/service-account-hash";
 /// The ClusterRole that lets a registry read its policy. It is shipped with the operator.
 pub const POLICY_CLUSTER_ROLE: &str = "landfast-registry";
 

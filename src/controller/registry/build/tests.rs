@@ -172,6 +172,8 @@ fn another_number_of_pods(
     assert_eq!(objects.horizontal_pod_autoscaler.is_some(), has_autoscaler);
     let config = &objects.config_map.data.as_ref().unwrap()[CONFIG_FILE];
     assert_eq!(config.contains("requireConditionalWrites: true"), has_budget, "{config}");
+    // A pod that began alone may end among others.
+    assert!(config.contains("drainDelaySeconds: 5\ndrainSeconds: 120"), "{config}");
     assert_eq!(spec(&objects).template, spec(&bucket("replicas: 3")).template);
 }
 
@@ -236,6 +238,23 @@ fn a_changed_configuration_rolls_the_pods() {
     let hash = |fields: &str| config_map::hash(&Inputs { registry: &with(fields), image: "i" });
     assert_eq!(hash(""), hash("hostnames: [r.example.com]"), "policy and names need no new pods");
     assert_ne!(hash(""), hash("tls: {disabled: {}}"));
+}
+
+/// A webhook of the cloud gives a pod its role when the pod is made.
+#[test]
+fn another_role_of_the_cloud_means_other_pods() {
+    let annotations = |objects: &Objects| spec(objects).template.metadata.clone().unwrap().annotations.unwrap();
+    let with_role = |role: &str| {
+        annotations(&bucket(&format!("pod: {{serviceAccountAnnotations: {{eks.amazonaws.com/role-arn: {role}}}}}")))
+    };
+    let without = annotations(&bucket("replicas: 1"));
+    assert!(!without.contains_key(names::SERVICE_ACCOUNT_HASH), "{without:?}");
+    assert_eq!(with_role("a"), with_role("a"));
+    assert_ne!(with_role("a"), with_role("b"));
+    assert_ne!(with_role("a"), without);
+    let on_a_disk = with("pod: {serviceAccountAnnotations: {eks.amazonaws.com/role-arn: a}}");
+    let on_a_disk = annotations(&objects(&Inputs { registry: &on_a_disk, image: "i" }));
+    assert!(!on_a_disk.contains_key(names::SERVICE_ACCOUNT_HASH), "nobody there asks a cloud for anything");
 }
 
 #[test]

@@ -17,6 +17,8 @@ use super::{blocking, read as reader, write};
 
 pub(super) fn create(root: &Root, id: &StageId) -> Result<(), StorageError> {
     let _change = root.change_folder(root.stages());
+    // Of an earlier one of the same name that is gone, however it went.
+    root.memos.invalidate(id);
     File::create_new(root.stage(id)).map(drop).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => StorageError::PreconditionFailed(id.to_string()),
         _ => StorageError::io("create a file")(error),
@@ -57,6 +59,7 @@ pub(super) async fn read(root: &Arc<Root>, id: StageId) -> Result<BodyStream, St
 
 pub(super) fn abort(root: &Arc<Root>, id: StageId) -> Result<(), StorageError> {
     let _turn = Turn::take(root, id)?;
+    root.memos.invalidate(&id);
     fs::remove_file(root.stage(&id)).map_err(absent("remove a file", id))
 }
 
@@ -167,6 +170,7 @@ fn sync(root: &Root, id: &StageId, file: &File) -> Result<(), StorageError> {
     file.sync_data().map_err(|error| {
         // Best effort: if this fails too, the digest check of what can be read back is all that is left.
         let _ = fs::remove_file(root.stage(id));
+        root.memos.invalidate(id);
         StorageError::io("sync a file")(error)
     })
 }

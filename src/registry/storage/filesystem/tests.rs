@@ -103,6 +103,31 @@ async fn an_interrupted_write_ends_the_writer_but_not_the_upload() {
 
 /// Somebody else's removal, of which nobody knows yet whether it survives a power failure.
 #[tokio::test]
+async fn a_new_staged_upload_has_no_memo_of_an_earlier_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, id) = (FilesystemStore::open(folder.path()).unwrap(), StageId::random());
+    let finish = async |memo: &'static str| {
+        store.stage_create(&id).await.unwrap();
+        let mut writer = store.stage_append(&id, 0).await.unwrap();
+        writer.write(vec![Bytes::from_static(b"part")]).await.unwrap();
+        writer.finish(Bytes::from_static(memo.as_bytes())).await.unwrap();
+    };
+    finish("of the first").await;
+    store.stage_abort(&id).await.unwrap();
+    store.stage_create(&id).await.unwrap();
+    // As a writer leaves it that goes away.
+    fs::write(folder.path().join("stages").join(id.to_string()), "else").unwrap();
+    assert_eq!(store.stage_state(&id).await.unwrap(), StageState { length: 4, memo: None });
+    // Gone in some other way than by being aborted.
+    fs::remove_file(folder.path().join("stages").join(id.to_string())).unwrap();
+    finish("of the second").await;
+    fs::remove_file(folder.path().join("stages").join(id.to_string())).unwrap();
+    store.stage_create(&id).await.unwrap();
+    fs::write(folder.path().join("stages").join(id.to_string()), "more").unwrap();
+    assert_eq!(store.stage_state(&id).await.unwrap().memo, None);
+}
+
+#[tokio::test]
 async fn that_there_was_nothing_to_delete_is_durable() {
     let folder = tempfile::tempdir().unwrap();
     let store = FilesystemStore::open(folder.path()).unwrap();
