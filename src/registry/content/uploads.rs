@@ -133,9 +133,9 @@ impl Content {
             // The session may have ended in a process that died before it could answer.
             let is_repeated = small.is_empty() && self.holds_blob(repository, digest).await?;
             let is_wrong = small.is_empty() && *digest != Digest::of(digest.algorithm(), &small);
-            if !is_repeated && is_wrong && self.store.is_shared() {
-                // Or it had content, which another process has published when the store went away. The client has to begin
-                // anew, and is not told that its content is wrong.
+            if !is_repeated && is_wrong {
+                // Or it had content, which was published when the store went away. The client has to begin anew, and is
+                // not told that its content is wrong.
                 return Err(ContentError::UploadUnknown);
             }
             return if is_repeated { Ok(()) } else { self.store_small(repository, digest, small).await };
