@@ -18,6 +18,60 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "{storage: {emptyDir: {}, persistentVolumeClaim: {size: 1Gi}}}",
         "set exactly one of persistentVolumeClaim, s3 and emptyDir",
     ),
+    ("Registry main", "{replicas: 2, storage: {emptyDir: {}}}", "more than one replica needs storage.s3"),
+    (
+        "Registry main",
+        "{autoscaling: {maxReplicas: 3}, storage: {emptyDir: {}}, pod: {resources: {requests: {cpu: 500m}}}}",
+        "autoscaling needs storage.s3",
+    ),
+    (
+        "Registry main",
+        "{autoscaling: {maxReplicas: 3}, storage: {s3: {bucket: images}}}",
+        "set pod.resources.requests.cpu",
+    ),
+    (
+        "Registry main",
+        "{autoscaling: {minReplicas: 4, maxReplicas: 3}, storage: {s3: {bucket: images}}, pod: {resources: {requests: {cpu: 1}}}}",
+        "maxReplicas must be at least minReplicas",
+    ),
+    (
+        "Registry main",
+        "{deletionPolicy: Delete, storage: {s3: {bucket: images}}}",
+        "deletionPolicy Delete can't be had with storage.s3",
+    ),
+    (
+        "Registry main",
+        "{storage: {emptyDir: {}}, exposure: {service: {externalTrafficPolicy: Local}}}",
+        "externalTrafficPolicy needs type NodePort or LoadBalancer",
+    ),
+    ("Registry main", "{storage: {s3: {bucket: Images}}}", "bucket must be a bucket's name"),
+    ("Registry main", "{storage: {s3: {bucket: images--x-s3}}}", "choose a general purpose bucket"),
+    (
+        "Registry main",
+        "{storage: {s3: {bucket: images, certificateAuthority: {}}}}",
+        "set exactly one of secretRef and configMapRef",
+    ),
+    (
+        "Registry main",
+        "{storage: {s3: {bucket: images, endpoint: 'https://s3.example/images'}}}",
+        "endpoint must be scheme, host and port",
+    ),
+    (
+        "Registry main",
+        "{storage: {s3: {bucket: images, prefix: /images}}}",
+        "prefix must be names separated by single '/'",
+    ),
+    ("Registry main", "{storage: {s3: {bucket: images, region: 'eu central'}}}", "region must be a region's name"),
+    (
+        "Registry main",
+        "{storage: {s3: {bucket: images, redirect: {enabled: true, endpoint: s3.example}}}}",
+        "redirect.endpoint must be scheme, host and port",
+    ),
+    (
+        "Registry main",
+        "{storage: {s3: {bucket: images, redirect: {enabled: true, expiry: 1s}}}}",
+        "redirect.expiry must lie between 10s and 168h",
+    ),
     ("Registry main", "{storage: {persistentVolumeClaim: {}}}", "set size, to have a claim made, or existingClaim"),
     (
         "Registry main",
@@ -108,11 +162,22 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "{projectRef: {name: a}, role: Guest, subjects: [{kind: User, name: 'htpasswd:alice', secretName: mine}]}",
         "secretName is for robots: the password of a User is made by whoever keeps the password file",
     ),
+    (
+        "RepositoryPolicy tags",
+        "{projectRef: {name: demo}, repositories: ['**'], immutableTags: ['-v*']}",
+        "a pattern of tags",
+    ),
     ("RepositoryPolicy all", "{projectRef: {name: a}, repositories: []}", "should have at least 1 items"),
 ];
 
 /// An object, a change of it that is refused, and a part of the answer.
 const CHANGES_REFUSED: &[(&str, &str, &str, &str)] = &[
+    (
+        "Registry bucket",
+        "{replicas: 0, storage: {s3: {bucket: images}}}",
+        "{storage: {s3: {prefix: registries/main}}}",
+        "bucket and prefix can't be changed",
+    ),
     (
         "Registry disk",
         "{replicas: 0, storage: {persistentVolumeClaim: {size: 2Gi, storageClassName: a}}}",
