@@ -136,6 +136,13 @@ impl Bucket {
         Ok(Object { meta, range, body })
     }
 
+    /// All of an object of which it is known that it fits into memory.
+    pub(super) async fn whole(self: &Arc<Self>, name: String) -> Result<(Bytes, Version), StorageError> {
+        let object = self.get(name, None).await?;
+        let pieces: Vec<Bytes> = object.body.try_collect().await.map_err(StorageError::io("read an object"))?;
+        Ok((pieces.concat().into(), object.meta.version))
+    }
+
     /// `version` is given where a body goes on, and must be what it began with.
     pub(super) async fn get_part(
         &self,

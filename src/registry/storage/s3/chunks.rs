@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -14,7 +13,7 @@ use super::bucket::Bucket;
 use crate::telemetry::carried;
 
 /// Services take no more parts of an object.
-pub(super) const MAX_CHUNKS: usize = 10_000;
+const MAX_CHUNKS: usize = 10_000;
 pub(super) const CHUNK: usize = 8 << 20;
 /// From here on chunks are larger, so that there are not too many of them: 264 GiB fit. Some services want all parts of
 /// an object to have one size, and take no more than this.
@@ -62,9 +61,7 @@ impl Chunks {
         let end = self.offset;
         let is_part = |last: &mut Chunk| last.size < chunk_size(end - last.size) as u64;
         let Some(last) = self.chunks.pop_if(is_part) else { return Ok(()) };
-        let read = self.bucket.get(format!("{}{}", self.folder, last.name), None).await?;
-        let failed = StorageError::io("read a chunk");
-        let content = read.body.try_collect::<Vec<Bytes>>().await.map_err(failed)?.concat();
+        let (content, _) = self.bucket.whole(format!("{}{}", self.folder, last.name)).await?;
         self.offset -= last.size;
         self.buffer = self.bucket.buffers.take(chunk_size(self.offset));
         self.buffer.extend_from_slice(&content);

@@ -76,7 +76,8 @@ async fn copy(bucket: &Arc<Bucket>, from: &str, to: &str) -> Result<(), StorageE
     let copied = copied.customize().config_override(patient()).send().await;
     match copied {
         Err(error) if is(&error, Failure::Unsupported) => {
-            bucket.put(to, read(bucket, from).await?, Condition::Always).await.map(drop)
+            let (content, _) = bucket.whole(from.to_owned()).await?;
+            bucket.put(to, content, Condition::Always).await.map(drop)
         }
         other => other.map(drop).map_err(storage_error(COPY, from)),
     }
@@ -113,7 +114,8 @@ impl Assembly<'_> {
             Ok(output) => output.copy_part_result.and_then(|result| result.e_tag),
             Err(error) if is(&error, Failure::Unsupported) => {
                 let _memory = self.bucket.memory_for(chunk.size).await;
-                return self.part(number, read(self.bucket, &from).await?).await;
+                let (content, _) = self.bucket.whole(from).await?;
+                return self.part(number, content).await;
             }
             Err(error) => return Err(storage_error(COPY, &from)(error)),
         };
@@ -138,12 +140,6 @@ impl Assembly<'_> {
             tracing::warn!(error = super::error::text(&error), "can't abort an unfinished object");
         }
     }
-}
-
-async fn read(bucket: &Arc<Bucket>, name: &str) -> Result<Bytes, StorageError> {
-    let object = bucket.get(name.to_owned(), None).await?;
-    let pieces = object.body.try_collect::<Vec<Bytes>>().await.map_err(StorageError::io("read a chunk"))?;
-    Ok(pieces.concat().into())
 }
 
 /// What to copy, as the header wants it: percent-encoded.

@@ -46,14 +46,13 @@ fn state_name(bucket: &Bucket, id: &StageId) -> String {
 }
 
 async fn read_state(bucket: &Arc<Bucket>, id: &StageId) -> Result<(State, Version), StorageError> {
-    let object = match bucket.get(state_name(bucket, id), None).await {
+    let (content, version) = match bucket.whole(state_name(bucket, id)).await {
         Err(StorageError::NotFound(_)) => return Err(StorageError::NotFound(id.to_string())),
         other => other?,
     };
-    let unreadable = || StorageError::io("read an upload's state");
-    let content = object.body.try_collect::<Vec<Bytes>>().await.map_err(unreadable())?.concat();
-    let state = serde_json::from_slice(&content).map_err(|error| unreadable()(error.into()))?;
-    Ok((state, object.meta.version))
+    let unreadable = StorageError::io("read an upload's state");
+    let state = serde_json::from_slice(&content).map_err(|error| unreadable(error.into()))?;
+    Ok((state, version))
 }
 
 pub(super) async fn create(bucket: &Bucket, id: &StageId) -> Result<(), StorageError> {
@@ -209,7 +208,7 @@ impl StageWriter for Writer {
         }
         put?;
         // Small ones that have gone into larger ones.
-        let obsolete = before.chunks.iter().filter(|chunk| !state.chunks.contains(chunk));
+        let obsolete = those_not_in(&before.chunks, &state.chunks);
         remove(&bucket, &turn.id, obsolete).await;
         Ok(state.length())
     }
@@ -219,10 +218,16 @@ impl StageWriter for Writer {
         let (chunks, rest) = chunks.settle().await?;
         compose(&bucket, &bucket.object(key), &bucket.upload(&turn.id), &chunks, rest).await?;
         bucket.delete(&state_name(&bucket, &turn.id)).await?;
-        let new = chunks.iter().filter(|chunk| !before.chunks.contains(chunk));
+        let new = those_not_in(&chunks, &before.chunks);
         remove(&bucket, &turn.id, before.chunks.iter().chain(new)).await;
         Ok(())
     }
+}
+
+/// Of two lists that begin alike, what the first has behind that. There may be thousands of chunks.
+fn those_not_in<'a>(chunks: &'a [Chunk], others: &[Chunk]) -> std::slice::Iter<'a, Chunk> {
+    let common = chunks.iter().zip(others).take_while(|(one, other)| one == other).count();
+    chunks[common..].iter()
 }
 
 /// Best effort: what stays is found with the abandoned uploads.
