@@ -119,6 +119,21 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "set selector if, and only if, from is Selector",
     ),
     ("Registry main", "{storage: {emptyDir: {}}, hostnames: ['not a host']}", "should match"),
+    (
+        "Registry main",
+        "{storage: {emptyDir: {}}, authentication: {oidc: [{name: corp, issuerURL: 'http://i.example', audiences: [r]}]}}",
+        "issuerURL must be an https:// address without user, query and fragment, exactly as the claim iss says it",
+    ),
+    (
+        "Registry main",
+        "{storage: {emptyDir: {}}, authentication: {oidc: [{name: corp, issuerURL: 'https://i.example', discoveryURL: 'ftp://i', audiences: [r]}]}}",
+        "discoveryURL must be an https:// address without user and fragment",
+    ),
+    (
+        "Registry main",
+        "{storage: {emptyDir: {}}, authentication: {clientCertificates: {certificateAuthority: x}}}",
+        "certificateAuthority must hold certificates in PEM, each between BEGIN CERTIFICATE and END CERTIFICATE",
+    ),
     ("Registry main", "{storage: {nfs: {server: x}}}", "unknown field \"spec.storage.nfs\""),
     ("Project team", "{}", "spec.registryRef: Required value"),
     ("Project team", "{registryRef: {name: main}, path: Not/A/Path}", "should match"),
@@ -149,7 +164,22 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (
         "Member ci",
         "{projectRef: {name: a}, role: Guest, subjects: [{kind: User, name: alice}]}",
-        "for example htpasswd:alice",
+        "the name of a User begins with who knows him, for example htpasswd:alice, oidc:corp:alice@example.com for an issuer named corp, certificate:alice, or kubernetes:alice",
+    ),
+    (
+        "Member ci",
+        "{projectRef: {name: a}, role: Guest, subjects: [{kind: Group, name: 'htpasswd:staff'}]}",
+        "the name of a Group begins with who knows it, for example oidc:corp:developers for an issuer named corp, certificate:developers, or kubernetes:system:serviceaccounts:team",
+    ),
+    (
+        "Member ci",
+        "{projectRef: {name: a}, role: Guest, subjects: [{kind: ServiceAccount, name: 'other:ci'}]}",
+        "the name of a ServiceAccount is that of the object, lower-case letters, digits, '-' and '.'; its namespace goes into namespace",
+    ),
+    (
+        "Member ci",
+        "{projectRef: {name: a}, role: Guest, subjects: [{kind: Robot, name: ci, namespace: other}]}",
+        "namespace is for ServiceAccounts: leave it out",
     ),
     (
         "Member ci",
@@ -159,7 +189,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (
         "Member ci",
         "{projectRef: {name: a}, role: Guest, subjects: [{kind: User, name: 'htpasswd:alice', secretName: mine}]}",
-        "secretName is for robots: the password of a User is made by whoever keeps the password file",
+        "secretName is for robots: everybody else brings a login of his own",
     ),
     (
         "RepositoryPolicy tags",

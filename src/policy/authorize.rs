@@ -1,9 +1,10 @@
-//! The decision on one operation. The whole permission matrix is here.
+//! The decision on one operation.
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::matrix::{Needs, needs};
 use super::snapshot::relative_to;
-use super::{Action, Grant, Identity, Operation, ProjectEntry, Role, Scope, Snapshot, Visibility};
+use super::{Action, Grant, Identity, Operation, ProjectEntry, Role, Scope, Snapshot};
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub enum Denial {
     Anonymous,
     #[error("the credential has been revoked or has expired; get a new one")]
     Revoked,
-    #[error("{identity} may not {} {repository}", .action.scope_name())]
+    #[error("{identity} may not {} {repository}", .action.name())]
     NotPermitted { identity: String, action: Action, repository: String },
     #[error("no Project owns the path of {repository}; create one whose path is a prefix of it")]
     NoProject { repository: String },
@@ -28,17 +29,19 @@ pub enum Denial {
 /// Whether `identity` may do `operation` at the time `now`. Everything that is not allowed here is denied.
 pub fn authorize(snapshot: &Snapshot, identity: &Identity, operation: &Operation, now: Timestamp) -> Decision {
     let Some(grants) = snapshot.grants_of(identity, now) else { return Decision::Deny(Denial::Revoked) };
-    let grants = || grants.iter().filter(|grant| grant.holds(now));
+    let mut grants = grants.filter(|grant| grant.holds(now));
     let repository = &operation.repository;
     let allowed = match snapshot.project_of(repository) {
-        None if grants().any(|grant| may_see_that_no_project_exists(grant, operation.action)) => {
+        None if grants.any(|grant| may_see_that_no_project_exists(grant, operation.action)) => {
             return Decision::Deny(Denial::NoProject { repository: repository.to_string() });
         }
         None => false,
-        Some(project) => {
-            let role = grants().filter_map(|grant| role_in(grant, project, operation)).max();
-            permits(project, role, identity, operation)
-        }
+        Some(project) => match needs(project.kind_of(repository), operation.action) {
+            Needs::Anyone => true,
+            Needs::User if *identity != Identity::Anonymous => true,
+            Needs::User => false,
+            Needs::Role(least) => grants.any(|grant| role_in(grant, project, operation) >= Some(least)),
+        },
     };
     match (allowed, identity) {
         (true, _) => Decision::Allow,
@@ -58,7 +61,7 @@ fn may_see_that_no_project_exists(grant: &Grant, action: Action) -> bool {
 }
 
 /// The role that the grant gives in this repository.
-fn role_in(grant: &Grant, project: &ProjectEntry, operation: &Operation) -> Option<Role> {
+pub(super) fn role_in(grant: &Grant, project: &ProjectEntry, operation: &Operation) -> Option<Role> {
     let relative = match &grant.scope {
         Scope::Registry => operation.repository.as_str(),
         // Membership of an official project gives nothing: only the platform's team, members of the Registry, write.
@@ -69,35 +72,19 @@ fn role_in(grant: &Grant, project: &ProjectEntry, operation: &Operation) -> Opti
     covered.then_some(grant.role)
 }
 
-/// The permission matrix.
-fn permits(project: &ProjectEntry, role: Option<Role>, identity: &Identity, operation: &Operation) -> bool {
-    match operation.action {
-        Action::View | Action::Pull => {
-            role.is_some()
-                || project.official
-                || match project.visibility_of(&operation.repository) {
-                    Visibility::Private => false,
-                    Visibility::Internal => *identity != Identity::Anonymous,
-                    Visibility::Public => true,
-                }
-        }
-        Action::Push | Action::Delete => role >= Some(Role::Developer),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{CredentialSubject, FailureLimits, Glob, PolicyRule, RegistryFacts, RobotGrant, User};
+    use crate::policy::{CredentialSubject, Glob, PolicyRule, RegistryFacts, RobotGrant, User, Visibility};
     use rstest::rstest;
     use std::collections::HashMap;
 
     fn project(path: &str, visibility: Visibility, official: bool) -> (String, ProjectEntry) {
-        (path.to_owned(), ProjectEntry { path: path.to_owned(), official, visibility, policies: vec![] })
+        (path.to_owned(), ProjectEntry { official, ..ProjectEntry::new(path, visibility) })
     }
 
     fn robot(member: &str, scope: Scope, role: Role) -> (String, RobotGrant) {
-        let grant = Grant { scope, role, repositories: vec![], expires_at: None };
+        let grant = Grant::new(scope, role);
         (member.to_owned(), RobotGrant { grant, robots: vec!["ci".to_owned()], generation: 1 })
     }
 
@@ -105,12 +92,6 @@ mod tests {
         let team = |role| (Scope::Project("team".to_owned()), role);
         let (guest, developer, admin) = (team(Role::Guest), team(Role::Developer), team(Role::Admin));
         Snapshot {
-            registry: RegistryFacts {
-                uid: "r".to_owned(),
-                name: "ns/main".to_owned(),
-                token_ttl: 300,
-                failures: FailureLimits::default(),
-            },
             projects: HashMap::from([
                 project("team", Visibility::Private, false),
                 project("team/inner", Visibility::Private, false),
@@ -125,21 +106,16 @@ mod tests {
                 robot("librarian", Scope::Project("library".to_owned()), Role::Admin),
                 robot("platform", Scope::Registry, Role::Developer),
             ]),
-            pull_secrets: HashMap::new(),
             users: HashMap::from([
                 user("reader", &[team(Role::Guest)]),
                 user("writer", &[team(Role::Guest), team(Role::Developer), (Scope::Registry, Role::Guest)]),
             ]),
+            ..Snapshot::new(RegistryFacts::new("r", "ns/main"))
         }
     }
 
     fn user(name: &str, grants: &[(Scope, Role)]) -> (User, Vec<Grant>) {
-        let grant = |(scope, role): &(Scope, Role)| Grant {
-            scope: scope.clone(),
-            role: *role,
-            repositories: vec![],
-            expires_at: None,
-        };
+        let grant = |(scope, role): &(Scope, Role)| Grant::new(scope.clone(), *role);
         (User::htpasswd(name).unwrap(), grants.iter().map(grant).collect())
     }
 
@@ -225,10 +201,8 @@ mod tests {
     fn the_most_specific_policy_sets_the_visibility() {
         let mut snapshot = snapshot();
         let rule = |name: &str, glob: &str, visibility| PolicyRule {
-            name: name.to_owned(),
-            repositories: vec![Glob::new(glob)],
             visibility: Some(visibility),
-            immutable_tags: None,
+            ..PolicyRule::new(name, vec![Glob::new(glob)])
         };
         snapshot.projects.get_mut("team").unwrap().policies = vec![
             rule("wide", "**", Visibility::Public),

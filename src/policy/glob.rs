@@ -35,6 +35,17 @@ impl Glob {
         matches_components(&self.components, &components)
     }
 
+    /// Whether it is this name, without any wildcard.
+    pub fn is_literally(&self, name: &str) -> bool {
+        !name.contains('*') && self.to_string() == name
+    }
+
+    /// Whether every name that `other` matches is matched by this one too. It says no where it can't tell, which is only
+    /// where both have wildcards in the same component.
+    pub fn covers(&self, other: &Self) -> bool {
+        covers_components(&self.components, &other.components)
+    }
+
     pub fn specificity(&self) -> Specificity {
         let text = self.to_string();
         let stars = text.bytes().filter(|byte| *byte == b'*').count();
@@ -91,6 +102,20 @@ fn matches_components(pattern: &[Component], name: &[&str]) -> bool {
     })
 }
 
+/// A `**` of the narrow pattern is a component like any other to a `**` of the wide one, and to nothing else.
+fn covers_components(wide: &[Component], narrow: &[Component]) -> bool {
+    let is_any = |component: &Component| matches!(component, Component::Any);
+    matches_with_wildcard(wide, narrow, is_any, |wide, narrow| match (wide, narrow) {
+        (Component::Pattern(wide), Component::Pattern(narrow)) => covers_pattern(wide, narrow),
+        _ => false,
+    })
+}
+
+/// A star of the narrow pattern is text like any other to a star of the wide one, and to nothing else.
+fn covers_pattern(wide: &str, narrow: &str) -> bool {
+    matches_with_wildcard(wide.as_bytes(), narrow.as_bytes(), |byte| *byte == b'*', |a, b| a == b && *b != b'*')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +136,23 @@ mod tests {
         assert_eq!(Glob::new(pattern).matches(name), expected);
     }
 
+    #[rstest]
+    #[case::itself("app-*", "app-*", true)]
+    #[case::literal_in_pattern("app-*", "app-1", true)]
+    #[case::narrower_pattern("app-*", "app-web-*", true)]
+    #[case::wider_pattern("app-web-*", "app-*", false)]
+    #[case::everything("**", "a/*/c", true)]
+    #[case::everything_below("a/**", "a/b/**", true)]
+    #[case::everything_below_is_less_than_everything("a/**", "**", false)]
+    #[case::one_component("*", "a", true)]
+    #[case::one_component_is_not_several("*", "a/b", false)]
+    #[case::one_component_is_not_any_number("*", "**", false)]
+    #[case::any_number_in_one("a/*", "a/**", false)]
+    #[case::end("*-prod", "*-dev", false)]
+    fn covers(#[case] wide: &str, #[case] narrow: &str, #[case] expected: bool) {
+        assert_eq!(Glob::new(wide).covers(&Glob::new(narrow)), expected);
+    }
+
     #[test]
     fn literal_is_more_specific_than_pattern() {
         let mut globs: Vec<Glob> = ["**", "app", "app-*", "app-*-*"].map(Glob::new).into();
@@ -123,6 +165,19 @@ mod tests {
         fn a_name_matches_itself_and_everything_matches_all(name in "[a-z]{1,5}(/[a-z]{1,5}){0,4}") {
             proptest::prop_assert!(Glob::new(&name).matches(&name));
             proptest::prop_assert!(Glob::new("**").matches(&name));
+        }
+
+        /// Whoever may only grant what he has can't grant more.
+        #[test]
+        fn what_is_covered_is_matched(
+            wide in "([ab*]{1,3}|[*][*])(/([ab*]{1,3}|[*][*])){0,2}",
+            narrow in "([ab*]{1,3}|[*][*])(/([ab*]{1,3}|[*][*])){0,2}",
+            name in "[ab]{1,3}(/[ab]{1,3}){0,3}",
+        ) {
+            let (wide, narrow) = (Glob::new(&wide), Glob::new(&narrow));
+            if wide.covers(&narrow) && narrow.matches(&name) {
+                proptest::prop_assert!(wide.matches(&name), "{} covers {}, not {}", wide, narrow, name);
+            }
         }
 
         #[test]

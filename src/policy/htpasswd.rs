@@ -6,7 +6,7 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 
 use super::User;
-use super::identity::MAX_USER_NAME;
+use super::identity::MAX_HTPASSWD_NAME;
 
 /// Bytes of a file, and users in it, that are read.
 pub const MAX_FILE: usize = 1024 * 1024;
@@ -27,7 +27,7 @@ pub enum HtpasswdError {
     #[error("line {line} is not of the form USER:HASH; write it with `htpasswd -B`")]
     Form { line: usize },
     #[error(
-        "line {line}: the user's name can't be used; it may have {MAX_USER_NAME} letters, digits and '.', '_', '@', '+', '-', and begins with a letter, a digit or '_'"
+        "line {line}: the user's name can't be used; it may have {MAX_HTPASSWD_NAME} letters, digits and '.', '_', '@', '+', '-', and begins with a letter, a digit or '_'"
     )]
     Name { line: usize },
     #[error("line {line}: this user is there already; remove one of the lines")]

@@ -11,19 +11,25 @@ mod glob;
 pub mod htpasswd;
 mod identity;
 mod key_rotation;
+mod matrix;
+mod object_key;
 mod operation;
+mod providers;
 mod snapshot;
 
 pub use authorize::{Decision, Denial, authorize};
-pub use compile::{Inputs, ObjectKey, Problem, Reason, compile};
+pub use compile::{Inputs, Problem, Reason, compile};
 pub use credential::{CredentialClaims, CredentialError, KeyError, KeySet, SigningKey};
 pub use docker_config::docker_config_json;
 pub use glob::Glob;
 pub use htpasswd::{HtpasswdError, Users};
-pub use identity::{CredentialSubject, Identity, Provider, User, UserError};
+pub use identity::{CredentialSubject, Group, Identity, Provider, User, UserError};
 pub use key_rotation::{KeyRing, MOST_PREVIOUS, Plan as KeyPlan, Step as KeyStep};
+pub use matrix::{Kind, Needs, needs};
+pub use object_key::ObjectKey;
 pub use operation::{Action, Operation};
+pub use providers::{ClaimCondition, ClientCertificates, NamespaceSet, OidcIssuer, Providers, ServiceAccounts};
 pub use snapshot::{
-    FailureLimits, Grant, ImmutableTags, PolicyRule, ProjectEntry, PullGrant, RegistryFacts, RobotGrant, Role, Scope,
-    Snapshot, Visibility,
+    FailureLimits, Grant, ImageType, ImmutableTags, PolicyRule, ProjectEntry, PullGrant, RegistryFacts, RobotGrant,
+    Role, Scope, Snapshot, Visibility,
 };

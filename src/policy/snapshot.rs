@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::{CredentialSubject, Glob, Identity, User};
+use super::matrix::Kind;
+use super::providers::Providers;
+use super::{CredentialSubject, Glob, Group, Identity, ObjectKey, User};
 use crate::oci::{RepositoryName, Tag};
 
 /// What a member may do; a greater role includes the smaller ones.
@@ -24,6 +26,16 @@ pub enum Visibility {
     Public,
 }
 
+/// What an image is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ImageType {
+    /// To be built on, by those who know it.
+    #[default]
+    Base,
+    /// Offered for selection where images are built.
+    Build,
+}
+
 /// What the data plane needs to know of its Registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistryFacts {
@@ -34,6 +46,27 @@ pub struct RegistryFacts {
     /// Life of a token, in seconds.
     pub token_ttl: u64,
     pub failures: FailureLimits,
+    /// Who vouches for users, besides the password file.
+    pub providers: Providers,
+    /// What the last component of a repository's name ends with if its image is a base image; `None`: names say nothing.
+    pub base_suffix: Option<String>,
+}
+
+/// Seconds that a token lives where the Registry doesn't say.
+pub const DEFAULT_TOKEN_TTL: u64 = 300;
+
+impl RegistryFacts {
+    /// A Registry that says nothing else about itself.
+    pub fn new(uid: &str, name: &str) -> Self {
+        Self {
+            uid: uid.to_owned(),
+            name: name.to_owned(),
+            token_ttl: DEFAULT_TOKEN_TTL,
+            failures: FailureLimits::default(),
+            providers: Providers::default(),
+            base_suffix: None,
+        }
+    }
 }
 
 /// How many failed logins are borne.
@@ -68,9 +101,16 @@ pub struct Grant {
     /// Empty: all repositories. In a Project they are relative to its path.
     pub repositories: Vec<Glob>,
     pub expires_at: Option<Timestamp>,
+    /// Who says so: a Member, or a Project of its pull secrets.
+    pub source: Arc<ObjectKey>,
 }
 
 impl Grant {
+    /// A role in all repositories of the scope, without an end.
+    pub fn new(scope: Scope, role: Role) -> Self {
+        Self { scope, role, repositories: Vec::new(), expires_at: None, source: Arc::default() }
+    }
+
     /// Whether it has not expired.
     pub fn holds(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|end| end > now)
@@ -104,6 +144,16 @@ pub struct PolicyRule {
     pub visibility: Option<Visibility>,
     /// Some of no patterns: no tag, whatever a wider policy says.
     pub immutable_tags: Option<ImmutableTags>,
+    pub image_type: Option<ImageType>,
+    pub description: Option<String>,
+}
+
+impl PolicyRule {
+    /// A policy that sets nothing.
+    pub fn new(name: &str, repositories: Vec<Glob>) -> Self {
+        let name = name.to_owned();
+        Self { name, repositories, visibility: None, immutable_tags: None, image_type: None, description: None }
+    }
 }
 
 /// Which tags of a repository, once they are there, neither move to another manifest nor go.
@@ -132,30 +182,51 @@ pub struct ProjectEntry {
     pub path: String,
     pub official: bool,
     pub visibility: Visibility,
-    /// In no particular order: the most specific pattern wins.
+    /// By name. The most specific pattern wins.
     pub policies: Vec<PolicyRule>,
+    /// The Project that says so.
+    pub source: ObjectKey,
 }
 
 impl ProjectEntry {
-    /// Who may pull this repository besides the members.
-    pub fn visibility_of(&self, repository: &RepositoryName) -> Visibility {
-        self.most_specific(repository, |policy| policy.visibility).unwrap_or(self.visibility)
+    /// A Project without policies.
+    pub fn new(path: &str, visibility: Visibility) -> Self {
+        let source = ObjectKey::default();
+        Self { path: path.to_owned(), official: false, visibility, policies: Vec::new(), source }
     }
 
-    /// What the policy says that matches the repository most narrowly among those that say anything of this.
-    fn most_specific<'a, T>(
+    /// The row of the permission matrix that this repository is in.
+    pub fn kind_of(&self, repository: &RepositoryName) -> Kind {
+        if self.official { Kind::Official } else { self.visibility_of(repository).into() }
+    }
+
+    /// Who may pull this repository besides the members.
+    pub fn visibility_of(&self, repository: &RepositoryName) -> Visibility {
+        self.most_specific(repository, |policy| policy.visibility).map_or(self.visibility, |(_, set)| set)
+    }
+
+    /// What the repository is for, if somebody has said it.
+    pub fn description_of(&self, repository: &RepositoryName) -> Option<&str> {
+        self.most_specific(repository, |policy| policy.description.as_deref()).map(|(_, set)| set)
+    }
+
+    /// What the policy says that matches the repository most narrowly among those that say anything of this, and which
+    /// policy that is. Among equally narrow ones it is the first by name.
+    pub fn most_specific<'a, T>(
         &'a self,
         repository: &RepositoryName,
         setting: impl Fn(&'a PolicyRule) -> Option<T>,
-    ) -> Option<T> {
+    ) -> Option<(&'a PolicyRule, T)> {
         let relative = relative_to(repository, &self.path);
         let rules = self.policies.iter().filter_map(|policy| {
             let setting = setting(policy)?;
             let matching = policy.repositories.iter().filter(|glob| glob.matches(relative));
             let specificity = matching.map(Glob::specificity).max()?;
-            Some((specificity, std::cmp::Reverse(&policy.name), setting))
+            Some((specificity, policy, setting))
         });
-        rules.max_by_key(|(specificity, name, _)| (*specificity, *name)).map(|(.., setting)| setting)
+        rules
+            .max_by_key(|(specificity, policy, _)| (*specificity, std::cmp::Reverse(&policy.name)))
+            .map(|(_, policy, setting)| (policy, setting))
     }
 }
 
@@ -176,9 +247,23 @@ pub struct Snapshot {
     pub pull_secrets: HashMap<String, PullGrant>,
     /// What Members grant to users. Whether there is such a user is another question.
     pub users: HashMap<User, Vec<Grant>>,
+    /// What Members grant to groups.
+    pub groups: HashMap<Group, Vec<Grant>>,
 }
 
 impl Snapshot {
+    /// A Registry without Projects and Members.
+    pub fn new(registry: RegistryFacts) -> Self {
+        Self {
+            registry,
+            projects: HashMap::new(),
+            robots: HashMap::new(),
+            pull_secrets: HashMap::new(),
+            users: HashMap::new(),
+            groups: HashMap::new(),
+        }
+    }
+
     /// The Project that a repository belongs to: the one with the longest path that is a proper prefix.
     pub fn project_of(&self, repository: &RepositoryName) -> Option<&ProjectEntry> {
         repository.parents().find_map(|parent| self.projects.get(parent))
@@ -190,7 +275,26 @@ impl Snapshot {
         let project = self.project_of(repository);
         let set =
             project.and_then(|project| project.most_specific(repository, |policy| policy.immutable_tags.as_ref()));
-        set.cloned().unwrap_or_default()
+        set.map(|(_, set)| set.clone()).unwrap_or_default()
+    }
+
+    /// What the image is for: what a policy says that names this very repository, else what its name says, else what a
+    /// policy says whose pattern matches it.
+    pub fn image_type(&self, repository: &RepositoryName) -> ImageType {
+        let Some(project) = self.project_of(repository) else { return ImageType::default() };
+        let said = project.most_specific(repository, |policy| policy.image_type);
+        let relative = relative_to(repository, &project.path);
+        let is_named = |policy: &PolicyRule| policy.repositories.iter().any(|glob| glob.is_literally(relative));
+        match said {
+            Some((policy, set)) if is_named(policy) => set,
+            _ if self.is_base_by_name(repository) => ImageType::Base,
+            said => said.map(|(_, set)| set).unwrap_or_default(),
+        }
+    }
+
+    fn is_base_by_name(&self, repository: &RepositoryName) -> bool {
+        let suffix = self.registry.base_suffix.as_deref().filter(|suffix| !suffix.is_empty());
+        suffix.is_some_and(|suffix| repository.as_str().ends_with(suffix))
     }
 
     /// What this identity has been granted, or `None` if it is no longer valid: its Member or Project is gone, has
@@ -198,12 +302,23 @@ impl Snapshot {
     ///
     /// An anonymous client is valid and has no grant. So is a user as far as the policy goes: whether his provider
     /// still knows him has to be asked there. Of a user's grants some may have expired.
-    pub fn grants_of(&self, identity: &Identity, now: Timestamp) -> Option<&[Grant]> {
-        let subject = match identity {
-            Identity::Anonymous => return Some(&[]),
-            Identity::User(user) => return Some(self.users.get(user).map(Vec::as_slice).unwrap_or_default()),
-            Identity::Credential(subject) => subject,
+    pub fn grants_of<'a>(
+        &'a self,
+        identity: &'a Identity,
+        now: Timestamp,
+    ) -> Option<impl Iterator<Item = &'a Grant> + Clone> {
+        let own = match identity {
+            Identity::Anonymous => &[],
+            Identity::User(user) | Identity::GroupMember { user, .. } => {
+                self.users.get(user).map(Vec::as_slice).unwrap_or_default()
+            }
+            Identity::Credential(subject) => std::slice::from_ref(self.grant_of_credential(subject, now)?),
         };
+        let of_group = |group| self.groups.get(group).into_iter().flatten();
+        Some(own.iter().chain(identity.groups().iter().flat_map(of_group)))
+    }
+
+    fn grant_of_credential(&self, subject: &CredentialSubject, now: Timestamp) -> Option<&Grant> {
         let (grant, generation) = match subject {
             CredentialSubject::Robot { member, name, .. } => {
                 let robot = self.robots.get(member)?;
@@ -212,26 +327,23 @@ impl Snapshot {
             CredentialSubject::PullSecret { project, namespace, .. } => {
                 let pull = self.pull_secrets.get(project)?;
                 let entitled = pull.namespaces.as_ref().is_none_or(|entitled| entitled.contains(namespace));
-                entitled.then_some(())?;
-                (&pull.grant, pull.generation)
+                entitled.then_some((&pull.grant, pull.generation))?
             }
         };
-        (subject.generation() >= generation && grant.holds(now)).then_some(std::slice::from_ref(grant))
+        (subject.generation() >= generation && grant.holds(now)).then_some(grant)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::FailureLimits;
     use rstest::rstest;
 
     fn rule(name: &str, repositories: &str, tags: Option<&[&str]>) -> PolicyRule {
         PolicyRule {
-            name: name.to_owned(),
-            repositories: vec![Glob::new(repositories)],
             visibility: Some(Visibility::Public),
             immutable_tags: tags.map(|tags| ImmutableTags::new(tags.iter().copied())),
+            ..PolicyRule::new(name, vec![Glob::new(repositories)])
         }
     }
 
@@ -244,21 +356,10 @@ mod tests {
             rule("a-tie", "tie", Some(&["a"])),
         ];
         let project = |path: &str, policies| {
-            let (path, visibility) = (path.to_owned(), Visibility::Private);
-            (path.clone(), ProjectEntry { path, official: false, visibility, policies })
+            (path.to_owned(), ProjectEntry { policies, ..ProjectEntry::new(path, Visibility::Private) })
         };
-        Snapshot {
-            registry: RegistryFacts {
-                uid: "r".to_owned(),
-                name: "ns/main".to_owned(),
-                token_ttl: 300,
-                failures: FailureLimits::default(),
-            },
-            projects: HashMap::from([project("team", policies), project("other", vec![])]),
-            robots: HashMap::new(),
-            pull_secrets: HashMap::new(),
-            users: HashMap::new(),
-        }
+        let projects = HashMap::from([project("team", policies), project("other", vec![])]);
+        Snapshot { projects, ..Snapshot::new(RegistryFacts::new("r", "ns/main")) }
     }
 
     #[rstest]
@@ -283,6 +384,36 @@ mod tests {
     ) {
         let immutable = snapshot().immutable_tags(&repository.parse().unwrap());
         assert_eq!(immutable.contains(&tag.parse().unwrap()), expected);
+    }
+
+    #[rstest]
+    #[case::default("team/any", ImageType::Base)]
+    #[case::by_a_pattern("team/tools/go", ImageType::Build)]
+    #[case::a_name_says_more_than_a_pattern("team/tools/go_ownbase", ImageType::Base)]
+    #[case::a_policy_that_names_it_says_more_than_the_name("team/tools/c_ownbase", ImageType::Build)]
+    #[case::not_at_the_end("team/tools/a_ownbase_b", ImageType::Build)]
+    #[case::no_project("nowhere/any", ImageType::Base)]
+    fn policy_and_name_say_what_an_image_is_for(#[case] repository: &str, #[case] expected: ImageType) {
+        let mut snapshot = snapshot();
+        let build = |name: &str, glob: &str| PolicyRule {
+            image_type: Some(ImageType::Build),
+            ..PolicyRule::new(name, vec![Glob::new(glob)])
+        };
+        let policies = &mut snapshot.projects.get_mut("team").unwrap().policies;
+        policies.extend([build("tools", "tools/*"), build("one", "tools/c_ownbase")]);
+        snapshot.registry.base_suffix = Some("_ownbase".to_owned());
+        assert_eq!(snapshot.image_type(&repository.parse().unwrap()), expected);
+    }
+
+    #[test]
+    fn without_a_suffix_names_say_nothing() {
+        let mut snapshot = snapshot();
+        let policy = PolicyRule { image_type: Some(ImageType::Build), ..PolicyRule::new("all", vec![Glob::new("**")]) };
+        snapshot.projects.get_mut("team").unwrap().policies.push(policy);
+        for suffix in [None, Some(String::new())] {
+            snapshot.registry.base_suffix = suffix;
+            assert_eq!(snapshot.image_type(&"team/go_ownbase".parse().unwrap()), ImageType::Build);
+        }
     }
 
     proptest::proptest! {

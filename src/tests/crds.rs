@@ -267,6 +267,38 @@ fn registry_storage_changes(#[case] old: &str, #[case] new: &str, #[case] expect
     assert!(if expected.is_empty() { actual.is_empty() } else { actual.contains(expected) }, "{actual:?}");
 }
 
+#[rstest]
+#[case::issuer("oidc: [{name: corp, issuerURL: 'https://i.example/realm', audiences: [r]}]", "")]
+#[case::plain_issuer(
+    "oidc: [{name: corp, issuerURL: 'http://i.example', audiences: [r]}]",
+    "issuerURL must be an https:// address"
+)]
+#[case::issuer_with_query(
+    "oidc: [{name: corp, issuerURL: 'https://i.example/?a=b', audiences: [r]}]",
+    "issuerURL must be an https:// address"
+)]
+#[case::issuer_with_user(
+    "oidc: [{name: corp, issuerURL: 'https://u@i.example', audiences: [r]}]",
+    "issuerURL must be an https:// address"
+)]
+#[case::discovery(
+    "oidc: [{name: corp, issuerURL: 'https://i.example', discoveryURL: 'ftp://i', audiences: [r]}]",
+    "discoveryURL must be an https:// address"
+)]
+#[case::authority(
+    "oidc: [{name: corp, issuerURL: 'https://i.example', certificateAuthority: x, audiences: [r]}]",
+    "certificateAuthority must hold certificates in PEM"
+)]
+#[case::client_certificates(
+    "clientCertificates: {certificateAuthority: x}",
+    "certificateAuthority must hold certificates in PEM"
+)]
+fn registry_authentication_rules(#[case] authentication: &str, #[case] expected: &str) {
+    let spec = format!("{{storage: {{emptyDir: {{}}}}, authentication: {{{authentication}}}}}");
+    let actual = messages(parse::<Registry>("Registry", "main", &spec).validate_cel());
+    assert!(if expected.is_empty() { actual.is_empty() } else { actual.contains(expected) }, "{actual:?}");
+}
+
 #[test]
 fn registry_keeps_its_kind_of_storage() {
     let old: Registry = parse("Registry", "main", &format!("{{{PVC}}}"));
@@ -312,6 +344,14 @@ fn project_changes(#[case] old: &str, #[case] new: &str, #[case] expected: &str)
     "{projectRef: {name: a}, role: Guest, subjects: [{kind: Robot, name: ci}, {kind: Robot, name: ci}]}",
     "listed once"
 )]
+#[case::alike_in_two_namespaces(
+    "{projectRef: {name: a}, role: Guest, subjects: [{kind: ServiceAccount, name: ci}, {kind: ServiceAccount, name: ci, namespace: b}]}",
+    ""
+)]
+#[case::twice_in_a_namespace(
+    "{projectRef: {name: a}, role: Guest, subjects: [{kind: ServiceAccount, name: ci, namespace: b}, {kind: ServiceAccount, name: ci, namespace: b}]}",
+    "listed once"
+)]
 #[case::rotation(
     "{projectRef: {name: a}, role: Guest, rotation: 1m, subjects: [{kind: Robot, name: ci}]}",
     "at least 1h"
@@ -324,6 +364,27 @@ fn member_rules(#[case] spec: &str, #[case] expected: &str) {
 #[rstest]
 #[case::user("{kind: User, name: 'htpasswd:Alice.B@example.com'}", "")]
 #[case::user_without_provider("{kind: User, name: alice}", "for example htpasswd:alice")]
+#[case::user_of_an_issuer("{kind: User, name: 'oidc:corp:alice@example.com'}", "")]
+#[case::workload("{kind: User, name: 'oidc:github:repo:acme/app:ref:refs/heads/main'}", "")]
+#[case::user_of_no_issuer("{kind: User, name: 'oidc:alice'}", "for example htpasswd:alice")]
+#[case::holder_of_a_certificate("{kind: User, name: 'certificate:Alice B.'}", "")]
+#[case::space_at_the_end("{kind: User, name: 'certificate:Alice '}", "for example htpasswd:alice")]
+#[case::line_break("{kind: User, name: \"certificate:a\\nb\"}", "for example htpasswd:alice")]
+#[case::user_of_the_cluster("{kind: User, name: 'kubernetes:alice'}", "")]
+#[case::group("{kind: Group, name: 'oidc:corp:developers'}", "")]
+#[case::group_of_the_cluster("{kind: Group, name: 'kubernetes:system:serviceaccounts:team'}", "")]
+#[case::group_without_provider("{kind: Group, name: developers}", "for example oidc:corp:developers")]
+#[case::group_of_a_password_file("{kind: Group, name: 'htpasswd:staff'}", "for example oidc:corp:developers")]
+#[case::service_account("{kind: ServiceAccount, name: builder}", "")]
+#[case::service_account_of_another_namespace("{kind: ServiceAccount, name: builder, namespace: other}", "")]
+#[case::service_account_with_namespace_in_its_name(
+    "{kind: ServiceAccount, name: 'other:builder'}",
+    "its namespace goes into namespace"
+)]
+#[case::user_with_namespace(
+    "{kind: User, name: 'htpasswd:alice', namespace: other}",
+    "namespace is for ServiceAccounts"
+)]
 #[case::user_of_unknown_provider("{kind: User, name: 'ldap:alice'}", "for example htpasswd:alice")]
 #[case::user_like_a_robot("{kind: User, name: 'htpasswd:robot/ns/ci'}", "for example htpasswd:alice")]
 #[case::user_with_secret("{kind: User, name: 'htpasswd:alice', secretName: x}", "secretName is for robots")]

@@ -31,7 +31,7 @@ use super::{Duration, LocalReference};
 #[x_kube(
     validation = Rule::new("has(self.projectRef) != has(self.registryRef)")
         .message("set exactly one of projectRef and registryRef"),
-    validation = Rule::new("self.subjects.all(subject, self.subjects.exists_one(other, other.kind == subject.kind && other.name == subject.name))")
+    validation = Rule::new("self.subjects.all(subject, self.subjects.exists_one(other, other.kind == subject.kind && other.name == subject.name && (has(other.__namespace__) ? other.__namespace__ : '') == (has(subject.__namespace__) ? subject.__namespace__ : '')))")
         .message("each subject may be listed once")
 )]
 #[serde(rename_all = "camelCase")]
@@ -96,19 +96,32 @@ pub enum Role {
 #[x_kube(
     validation = Rule::new("self.kind != 'Robot' || self.name.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')")
         .message("the name of a Robot has at most 63 lower-case letters, digits and '-', and begins and ends with a letter or digit"),
-    validation = Rule::new("self.kind != 'User' || self.name.matches('^htpasswd:[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}$')")
-        .message("the name of a User begins with who knows him, htpasswd: is followed by the name in the Registry's password file, for example htpasswd:alice"),
+    validation = Rule::new("self.kind != 'User' || self.name.matches('^(htpasswd:[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}|(oidc:[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?|certificate|kubernetes):[^[:cntrl:][:space:]]([^[:cntrl:]]*[^[:cntrl:][:space:]])?)$')")
+        .message("the name of a User begins with who knows him, for example htpasswd:alice, oidc:corp:alice@example.com for an issuer named corp, certificate:alice, or kubernetes:alice"),
+    validation = Rule::new("self.kind != 'Group' || self.name.matches('^(oidc:[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?|certificate|kubernetes):[^[:cntrl:][:space:]]([^[:cntrl:]]*[^[:cntrl:][:space:]])?$')")
+        .message("the name of a Group begins with who knows it, for example oidc:corp:developers for an issuer named corp, certificate:developers, or kubernetes:system:serviceaccounts:team"),
+    validation = Rule::new("self.kind != 'ServiceAccount' || self.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
+        .message("the name of a ServiceAccount is that of the object, lower-case letters, digits, '-' and '.'; its namespace goes into namespace"),
+    validation = Rule::new("self.kind == 'ServiceAccount' || !has(self.__namespace__)")
+        .message("namespace is for ServiceAccounts: leave it out"),
     validation = Rule::new("self.kind == 'Robot' || !has(self.secretName)")
-        .message("secretName is for robots: the password of a User is made by whoever keeps the password file")
+        .message("secretName is for robots: everybody else brings a login of his own")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
     /// Kind of the subject.
     pub kind: SubjectKind,
-    /// Name of the subject. For a robot it is freely chosen. For a user it begins with who knows him:
-    /// `htpasswd:alice` is the user `alice` of the file that the Registry's `spec.authentication.htpasswdSecretRef` names.
-    #[schemars(length(min = 1, max = 128))]
+    /// Name of the subject. For a robot it is freely chosen, for a ServiceAccount it is that of the object. For a user or a
+    /// group it begins with who knows him: `htpasswd:alice` is the user `alice` of the file that the Registry's
+    /// `spec.authentication.htpasswdSecretRef` names, `oidc:corp:developers` what its issuer `corp` calls `developers`,
+    /// `certificate:alice` who has a client certificate with this common name (a group: with this organization), and
+    /// `kubernetes:alice` whom the API server calls so, for what he may do to the objects of the Project.
+    #[schemars(length(min = 1, max = 330))]
     pub name: String,
+    /// For a ServiceAccount: its namespace. Default: the namespace of the Member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
     /// For a robot: name of the Secret that the operator makes. Default: `<member>-<robot>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
@@ -125,6 +138,10 @@ pub enum SubjectKind {
     Robot,
     /// A person with an account of his own. Its name says whose: `htpasswd:alice`.
     User,
+    /// All who are in a group of a provider, such as `oidc:corp:developers`.
+    Group,
+    /// A ServiceAccount of the cluster.
+    ServiceAccount,
 }
 
 /// What a Member is now.
@@ -161,11 +178,6 @@ impl Member {
     /// The robots among the subjects.
     pub fn robots(&self) -> impl Iterator<Item = &Subject> {
         self.spec.subjects.iter().filter(|subject| subject.kind == SubjectKind::Robot)
-    }
-
-    /// The users among the subjects.
-    pub fn users(&self) -> impl Iterator<Item = &Subject> {
-        self.spec.subjects.iter().filter(|subject| subject.kind == SubjectKind::User)
     }
 
     /// The name of the Secret of one of the robots, set or by default.

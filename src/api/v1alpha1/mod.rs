@@ -18,12 +18,13 @@ pub use member::{Member, MemberSpec, MemberStatus, RobotStatus, Role, Subject, S
 pub use namespaces::{NamespaceSelection, NamespacesFrom};
 pub use project::{Project, ProjectSpec, ProjectStatus, PullSecrets, Visibility};
 pub use registry::{
-    Authentication, Autoscaling, CertificateEntry, DeletionPolicy, EmptyDirStorage, Exposure, ExternalTrafficPolicy,
-    FailureLimits, HtpasswdSecret, PersistentVolumeClaimStorage, PodSettings, Registry, RegistrySpec, RegistryStatus,
-    S3CertificateAuthority, S3CredentialsKeys, S3CredentialsSecret, S3Redirect, S3Storage, SecretTls, ServiceExposure,
-    ServiceType, Storage, Tls, TlsStatus,
+    Authentication, Autoscaling, CertificateEntry, ClaimCondition, ClientCertificates, DeletionPolicy, EmptyDirStorage,
+    Exposure, ExternalTrafficPolicy, FailureLimits, HtpasswdSecret, OidcIssuer, PersistentVolumeClaimStorage,
+    PodSettings, Registry, RegistrySpec, RegistryStatus, S3CertificateAuthority, S3CredentialsKeys,
+    S3CredentialsSecret, S3Redirect, S3Storage, SecretTls, ServiceAccounts, ServiceExposure, ServiceType, Storage, Tls,
+    TlsStatus,
 };
-pub use repository_policy::{RepositoryPolicy, RepositoryPolicySpec, RepositoryPolicyStatus};
+pub use repository_policy::{ImageType, RepositoryPolicy, RepositoryPolicySpec, RepositoryPolicyStatus};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResourceExt, KubeSchema};

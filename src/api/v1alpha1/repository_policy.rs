@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{LocalReference, Visibility};
@@ -23,6 +24,7 @@ use super::{LocalReference, Visibility};
     printcolumn(name = "Project", type_ = "string", json_path = ".spec.projectRef.name"),
     printcolumn(name = "Repositories", type_ = "string", json_path = ".spec.repositories"),
     printcolumn(name = "Visibility", type_ = "string", json_path = ".spec.visibility"),
+    printcolumn(name = "Image type", type_ = "string", json_path = ".spec.imageType"),
     printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -54,10 +56,24 @@ pub struct RepositoryPolicySpec {
     )]
     pub immutable_tags: Option<Vec<String>>,
 
+    /// What their images are for. Default: as the Registry's `baseImageSuffix` says, else as a less specific policy says,
+    /// else `Base`. A policy that names a repository in full says more than the suffix, one with `*` less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_type: Option<ImageType>,
+
     /// What these repositories are for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub description: Option<String>,
+}
+
+/// What an image is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ImageType {
+    /// To be built on, by those who know it.
+    Base,
+    /// Offered for selection where images are built.
+    Build,
 }
 
 /// What a RepositoryPolicy is now.

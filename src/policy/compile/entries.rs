@@ -1,19 +1,22 @@
 //! What is what: the Registry, its Projects, and what RepositoryPolicies say of them.
 
-use super::{name, namespace, uid};
-use crate::api::v1alpha1::{self as api, Project, Registry, RepositoryPolicy};
-use crate::policy::Glob;
-use crate::policy::snapshot::{self, FailureLimits, ImmutableTags, PolicyRule, ProjectEntry, RegistryFacts};
+use super::{Inputs, name, namespace, uid};
+use crate::api::v1alpha1::{self as api, Project, RepositoryPolicy};
+use crate::policy::snapshot::{
+    self, DEFAULT_TOKEN_TTL, FailureLimits, ImmutableTags, PolicyRule, ProjectEntry, RegistryFacts,
+};
+use crate::policy::{Glob, ObjectKey};
 
-const DEFAULT_TOKEN_TTL: u64 = 300;
-
-pub(super) fn registry_facts(registry: &Registry) -> RegistryFacts {
+pub(super) fn registry_facts(inputs: &Inputs) -> RegistryFacts {
+    let registry = &inputs.registry;
     let ttl = registry.spec.authentication.token_ttl.as_ref().map(api::Duration::as_secs);
     RegistryFacts {
         uid: uid(&registry.metadata),
         name: format!("{}/{}", namespace(&registry.metadata), name(&registry.metadata)),
         token_ttl: ttl.unwrap_or(DEFAULT_TOKEN_TTL),
         failures: registry.spec.authentication.failures.as_ref().map(failure_limits).unwrap_or_default(),
+        providers: super::providers::providers(inputs),
+        base_suffix: Some(registry.spec.base_image_suffix.clone()).filter(|suffix| !suffix.is_empty()),
     }
 }
 
@@ -25,10 +28,9 @@ fn failure_limits(limits: &api::FailureLimits) -> FailureLimits {
 
 pub(super) fn project_entry(project: &Project) -> ProjectEntry {
     ProjectEntry {
-        path: project.path().to_owned(),
         official: project.spec.official,
-        visibility: visibility(project.spec.visibility),
-        policies: Vec::new(),
+        source: ObjectKey::new("Project", &project.metadata),
+        ..ProjectEntry::new(project.path(), visibility(project.spec.visibility))
     }
 }
 
@@ -39,6 +41,8 @@ pub(super) fn policy_rule(policy: &RepositoryPolicy) -> PolicyRule {
         repositories: policy.spec.repositories.iter().map(|pattern| Glob::new(pattern)).collect(),
         visibility: policy.spec.visibility.map(visibility),
         immutable_tags: immutable_tags.map(|patterns| ImmutableTags::new(patterns.iter().map(String::as_str))),
+        image_type: policy.spec.image_type.map(image_type),
+        description: policy.spec.description.clone(),
     }
 }
 
@@ -47,5 +51,12 @@ fn visibility(visibility: api::Visibility) -> snapshot::Visibility {
         api::Visibility::Private => snapshot::Visibility::Private,
         api::Visibility::Internal => snapshot::Visibility::Internal,
         api::Visibility::Public => snapshot::Visibility::Public,
+    }
+}
+
+fn image_type(image_type: api::ImageType) -> snapshot::ImageType {
+    match image_type {
+        api::ImageType::Base => snapshot::ImageType::Base,
+        api::ImageType::Build => snapshot::ImageType::Build,
     }
 }

@@ -1,10 +1,12 @@
 //! Who may do what: the Members' robots and users, and the Projects' pull secrets.
 
+use std::sync::Arc;
+
 use super::projects::{Lookup, Projects};
 use super::{Inputs, Namespaces, Problem, name, namespace};
 use crate::api::v1alpha1::{self as api, Member, Project, Registry};
-use crate::policy::Glob;
 use crate::policy::snapshot::{self, Grant, PullGrant, RobotGrant, Scope};
+use crate::policy::{Glob, ObjectKey};
 
 /// The namespaces that are to have a pull secret, and those that the Project selects but the Registry doesn't allow.
 pub fn entitled_namespaces<'a>(
@@ -33,6 +35,7 @@ pub(super) fn pull_grant(inputs: &Inputs, project: &Project) -> PullGrant {
         role: role(settings.role).min(snapshot::Role::Developer),
         repositories: Vec::new(),
         expires_at: None,
+        source: Arc::new(ObjectKey::new("Project", &project.metadata)),
     };
     PullGrant { grant, namespaces, generation: generation(settings.credential_generation) }
 }
@@ -43,6 +46,7 @@ pub(super) fn member_grant(member: &Member, scope: Scope) -> Grant {
         role: role(member.spec.role),
         repositories: member.spec.repositories.iter().map(|pattern| Glob::new(pattern)).collect(),
         expires_at: member.spec.expires_at.as_ref().map(|time| time.0),
+        source: Arc::new(ObjectKey::new("Member", &member.metadata)),
     }
 }
 

@@ -1,14 +1,7 @@
 //! What is wrong with an object.
 
 use super::{Metadata, name, namespace};
-
-/// Which object a problem is about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectKey {
-    pub kind: &'static str,
-    pub namespace: String,
-    pub name: String,
-}
+use crate::policy::ObjectKey;
 
 /// Why an object is not accepted: the `reason` of its condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

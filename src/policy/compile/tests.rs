@@ -1,9 +1,12 @@
 //! What becomes of objects, and what is wrong with them.
 
 use k8s_openapi::jiff::Timestamp;
+use proptest::strategy::Strategy as _;
 
 use super::*;
-use crate::policy::{Action, CredentialSubject, Decision, Identity, Operation, authorize};
+use crate::policy::{
+    Action, CredentialSubject, Decision, Identity, ImageType, NamespaceSet, Operation, Provider, Snapshot, authorize,
+};
 use serde::de::DeserializeOwned;
 
 /// `object("Project ns/name 5", spec)` was created in second 5.
@@ -222,4 +225,133 @@ fn a_robot_pushes_and_a_pull_secret_pulls() {
     assert!(decide(&pull_secret, Action::Pull));
     assert!(!decide(&pull_secret, Action::Push));
     assert!(!decide(&Identity::Anonymous, Action::Pull));
+}
+
+/// Who may push to `a/app` by the one Member of this test.
+fn may_push(inputs: &Inputs, user: &str, groups: &[&str]) -> bool {
+    let groups = groups.iter().map(|group| group.parse().unwrap()).collect();
+    let identity = Identity::of(user.parse().unwrap(), groups);
+    let operation = Operation { action: Action::Push, repository: "a/app".parse().unwrap() };
+    authorize(&compile(inputs).0, &identity, &operation, Timestamp::UNIX_EPOCH) == Decision::Allow
+}
+
+#[test]
+fn each_kind_of_subject_has_the_role() {
+    let mut inputs = all();
+    inputs.projects = vec![object("Project team/a", IN_MAIN)];
+    inputs.members = vec![object(
+        "Member team/m",
+        "{projectRef: {name: a}, role: Developer, subjects: [
+            {kind: User, name: 'htpasswd:alice'}, {kind: User, name: 'oidc:corp:alice'},
+            {kind: Group, name: 'oidc:corp:developers'}, {kind: ServiceAccount, name: builder},
+            {kind: ServiceAccount, name: deployer, namespace: other}]}",
+    )];
+    let may = |user: &str, groups: &[&str]| may_push(&inputs, user, groups);
+    assert!(may("htpasswd:alice", &[]) && may("oidc:corp:alice", &[]));
+    assert!(may("oidc:corp:bob", &["oidc:corp:staff", "oidc:corp:developers"]));
+    assert!(may("kubernetes:system:serviceaccount:team:builder", &[]));
+    assert!(may("kubernetes:system:serviceaccount:other:deployer", &[]));
+    assert!(!may("kubernetes:system:serviceaccount:other:builder", &[]), "of another namespace");
+    assert!(!may("kubernetes:system:serviceaccount:team:deployer", &[]), "of another namespace");
+    assert!(!may("certificate:alice", &[]) && !may("oidc:other:alice", &[]), "of another provider");
+    assert!(!may("oidc:corp:bob", &["oidc:other:developers", "certificate:developers"]), "of another provider");
+    assert!(!may("oidc:corp:developers", &[]), "a user is no group");
+}
+
+#[test]
+fn who_may_log_in_is_what_the_registry_says() {
+    let facts = |authentication: &str| {
+        let spec =
+            format!("{{storage: {{emptyDir: {{}}}}, hostnames: ['r.example:5000'], authentication: {authentication}}}");
+        compile(&inputs(&spec)).0.registry.providers
+    };
+    let none = facts("{}");
+    assert!(none.service_accounts().is_none() && none.client_certificates().is_none() && none.issuers().is_empty());
+    let accounts = facts("{serviceAccounts: {}}").service_accounts().cloned().unwrap();
+    assert_eq!(accounts.audiences, ["r.example:5000", "r.example", "main.hub.svc"]);
+    assert_eq!(accounts.namespaces, NamespaceSet::These(["hub".to_owned()].into()));
+    let selector = "{from: Selector, selector: {matchLabels: {images: 'yes'}}}";
+    let accounts = facts(&format!("{{serviceAccounts: {{audiences: [x], namespaces: {selector}}}}}"));
+    let accounts = accounts.service_accounts().cloned().unwrap();
+    assert_eq!(accounts.audiences, ["x"]);
+    assert_eq!(accounts.namespaces, NamespaceSet::These(["team".to_owned()].into()));
+    let issuers = facts("{oidc: [{name: corp, issuerURL: 'https://i.example', audiences: [r]}]}");
+    assert_eq!(issuers.issuers()[0].username_claim, "sub");
+    assert!(issuers.stamp(&Provider::Oidc("corp".to_owned())).is_some());
+}
+
+#[test]
+fn a_policy_says_what_images_are_for() {
+    let mut inputs = all();
+    inputs.projects = vec![object("Project team/a", IN_MAIN)];
+    inputs.policies = vec![object(
+        "RepositoryPolicy team/p",
+        "{projectRef: {name: a}, repositories: ['**'], imageType: Build, description: Tools.}",
+    )];
+    let image_type = |inputs: &Inputs, name: &str| compile(inputs).0.image_type(&name.parse().unwrap());
+    assert_eq!(image_type(&inputs, "a/go"), ImageType::Build);
+    assert_eq!(image_type(&inputs, "a/go_ownbase"), ImageType::Base);
+    let (snapshot, _) = compile(&inputs);
+    assert_eq!(snapshot.projects["a"].description_of(&"a/go".parse().unwrap()), Some("Tools."));
+    let registry = |suffix: &str| {
+        object(
+            "Registry hub/main",
+            &format!("{{storage: {{emptyDir: {{}}}}, projectNamespaces: {{from: All}}, baseImageSuffix: '{suffix}'}}"),
+        )
+    };
+    inputs.registry = registry("-base");
+    assert_eq!(image_type(&inputs, "a/go_ownbase"), ImageType::Build);
+    assert_eq!(image_type(&inputs, "a/go-base"), ImageType::Base);
+    inputs.registry = registry("");
+    assert_eq!(image_type(&inputs, "a/go-base"), ImageType::Build);
+}
+
+/// Objects of every kind, with rivals for a path, ties among policies, and several Members for the same subject.
+fn many() -> Inputs {
+    let mut inputs = all();
+    inputs.projects = vec![
+        object("Project team/a 1", IN_MAIN),
+        object("Project team/b 1", "{registryRef: {name: main, namespace: hub}, path: a}"),
+        object("Project team/c 2", "{registryRef: {name: main, namespace: hub}, path: a/inner}"),
+        object("Project stranger/d 2", "{registryRef: {name: main, namespace: hub}, path: a/other}"),
+    ];
+    let policy = |name: &str, set: &str| {
+        object(
+            &format!("RepositoryPolicy team/{name}"),
+            &format!("{{projectRef: {{name: a}}, repositories: [app], {set}}}"),
+        )
+    };
+    inputs.policies =
+        vec![policy("x", "visibility: Public"), policy("y", "visibility: Private"), policy("z", "imageType: Build")];
+    let member = |name: &str, role: &str| {
+        let subjects =
+            "[{kind: User, name: 'htpasswd:alice'}, {kind: Group, name: 'oidc:corp:all'}, {kind: Robot, name: ci}]";
+        object(
+            &format!("Member team/{name}"),
+            &format!("{{projectRef: {{name: a}}, role: {role}, subjects: {subjects}}}"),
+        )
+    };
+    inputs.members = vec![member("k", "Guest"), member("l", "Admin"), member("m", "Developer")];
+    inputs
+}
+
+proptest::proptest! {
+    #[test]
+    fn the_order_of_the_objects_makes_no_difference(
+        projects in proptest::sample::subsequence(vec![0, 1, 2, 3], 4).prop_shuffle(),
+        policies in proptest::sample::subsequence(vec![0, 1, 2], 3).prop_shuffle(),
+        members in proptest::sample::subsequence(vec![0, 1, 2], 3).prop_shuffle(),
+    ) {
+        let expected = many();
+        let mut inputs = many();
+        inputs.projects = projects.iter().map(|index| Arc::clone(&expected.projects[*index])).collect();
+        inputs.policies = policies.iter().map(|index| Arc::clone(&expected.policies[*index])).collect();
+        inputs.members = members.iter().map(|index| Arc::clone(&expected.members[*index])).collect();
+        let sorted = |inputs: &Inputs| -> (Snapshot, Vec<Problem>) {
+            let (snapshot, mut problems) = compile(inputs);
+            problems.sort_by(|one, other| one.object.cmp(&other.object));
+            (snapshot, problems)
+        };
+        proptest::prop_assert_eq!(sorted(&inputs), sorted(&expected));
+    }
 }

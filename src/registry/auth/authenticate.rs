@@ -16,7 +16,7 @@ use super::token::{AccessClaims, RefreshClaims, TokenCache};
 use super::{AuthError, FormGrant, Published};
 use crate::config::Limits;
 use crate::policy::{
-    CredentialClaims, CredentialError, CredentialSubject, Decision, Denial, Identity, Operation, Provider, User, Users,
+    CredentialClaims, CredentialError, CredentialSubject, Decision, Denial, Identity, Operation, Provider, User,
     authorize,
 };
 use crate::registry::shares::client_address;
@@ -60,7 +60,8 @@ impl Credentials {
 pub enum Caller {
     /// No credentials, no token.
     Anonymous,
-    /// By a password or a refresh token. `stamp` stands for the password of a user ([`Users::stamp`](crate::policy::Users::stamp)).
+    /// By a password or a refresh token. `stamp` stands for the password of a user ([`Users::stamp`](crate::policy::Users::stamp)),
+    /// or for what the Registry says about his provider ([`Providers::stamp`](crate::policy::Providers::stamp)).
     Known { identity: Identity, expires: Option<i64>, stamp: Option<String> },
     /// By an access token, which may be an anonymous client's.
     Token(Arc<AccessClaims>),
@@ -93,19 +94,24 @@ impl Caller {
         }
     }
 
-    /// Whether the provider of a user still knows him, with the same password.
-    fn is_known(&self, users: &Users) -> bool {
-        match self.identity() {
-            Identity::Anonymous | Identity::Credential(_) => true,
-            Identity::User(User { provider: Provider::Htpasswd, name }) => {
-                users.stamp(name).is_some_and(|present| self.stamp() == Some(present))
+    /// Whether the provider of a user still knows him, with the same password, and is still trusted for the same.
+    fn is_known(&self, published: &Published) -> bool {
+        let Some(user) = self.identity().user() else { return true };
+        match user {
+            User { provider: Provider::Htpasswd, name } => {
+                published.users.stamp(name).is_some_and(|present| self.stamp() == Some(present))
+            }
+            User { provider, .. } => {
+                let providers = &published.snapshot.registry.providers;
+                let present = providers.stamp(provider);
+                providers.trust(user) && present.is_some() && self.stamp() == present
             }
         }
     }
 
     /// Whether the identity is still there. [`permit`](Caller::permit) asks this too.
     pub fn check_valid(&self, published: &Published, now: Timestamp) -> Result<(), AuthError> {
-        let is_valid = self.is_known(&published.users) && published.snapshot.grants_of(self.identity(), now).is_some();
+        let is_valid = self.is_known(published) && published.snapshot.grants_of(self.identity(), now).is_some();
         is_valid.then_some(()).ok_or(AuthError::Revoked)
     }
 
@@ -113,7 +119,7 @@ impl Caller {
     ///
     /// The policy is asked first: whom it forbids something, a token with a wider scope would not help.
     pub fn permit(&self, published: &Published, operation: &Operation, now: Timestamp) -> Result<(), AuthError> {
-        if !self.is_known(&published.users) {
+        if !self.is_known(published) {
             return Err(AuthError::Revoked);
         }
         match authorize(&published.snapshot, self.identity(), operation, now) {

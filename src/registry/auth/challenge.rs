@@ -26,9 +26,13 @@ pub fn basic(host: &str) -> String {
 pub fn scope(operation: &Operation, mount_from: Option<&RepositoryName>) -> String {
     // Whoever pushes or deletes reads before: so the client gets one token for both.
     let actions = match operation.action {
-        Action::View | Action::Pull => "pull",
-        Action::Push => "pull,push",
-        Action::Delete => "pull,delete",
+        Action::View | Action::SelectInBuilds | Action::Pull | Action::ViewDockerfile => "pull".to_owned(),
+        Action::Push
+        | Action::Delete
+        | Action::DeleteRepository
+        | Action::ChangeVisibility
+        | Action::ChangeImageType
+        | Action::ChangeDescription => format!("pull,{}", operation.action.scope_name()),
     };
     let mut scope = format!("repository:{}:{actions}", operation.repository);
     if let Some(from) = mount_from {

@@ -131,8 +131,7 @@ impl HtpasswdFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{FailureLimits, KeySet, RegistryFacts, SigningKey, Snapshot};
-    use std::collections::HashMap;
+    use crate::policy::{KeySet, RegistryFacts, SigningKey, Snapshot};
 
     fn line(name: &str) -> String {
         format!("{name}:$2y$04${}\n", ".".repeat(53))
@@ -146,19 +145,7 @@ mod tests {
 
     impl Stage {
         fn new() -> Self {
-            let registry = RegistryFacts {
-                uid: "r".to_owned(),
-                name: "ns/r".to_owned(),
-                token_ttl: 300,
-                failures: FailureLimits::default(),
-            };
-            let snapshot = Snapshot {
-                registry,
-                projects: HashMap::new(),
-                robots: HashMap::new(),
-                pull_secrets: HashMap::new(),
-                users: HashMap::new(),
-            };
+            let snapshot = Snapshot::new(RegistryFacts::new("r", "ns/r"));
             let live = Arc::new(Live::new());
             live.publish(Arc::new(snapshot), Arc::new(KeySet::new(SigningKey::from_seed(&[1; 32]).unwrap(), vec![])));
             let folder = tempfile::tempdir().unwrap();

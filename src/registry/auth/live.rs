@@ -144,22 +144,10 @@ impl Live {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{FailureLimits, RegistryFacts, SigningKey};
-    use std::collections::HashMap;
+    use crate::policy::{RegistryFacts, SigningKey};
 
     fn snapshot() -> Arc<Snapshot> {
-        Arc::new(Snapshot {
-            registry: RegistryFacts {
-                uid: "r".to_owned(),
-                name: "ns/r".to_owned(),
-                token_ttl: 300,
-                failures: FailureLimits::default(),
-            },
-            projects: HashMap::new(),
-            robots: HashMap::new(),
-            pull_secrets: HashMap::new(),
-            users: HashMap::new(),
-        })
+        Arc::new(Snapshot::new(RegistryFacts::new("r", "ns/r")))
     }
 
     fn keys() -> Arc<KeySet> {

@@ -356,10 +356,8 @@ async fn a_denial_names_what_was_asked_for() {
 async fn a_push_to_an_immutable_tag_is_recorded_as_denied() {
     let mut snapshot = snapshot();
     snapshot.projects.get_mut("team").unwrap().policies = vec![PolicyRule {
-        name: "all".to_owned(),
-        repositories: vec![Glob::new("**")],
-        visibility: None,
         immutable_tags: Some(ImmutableTags::new(["*"])),
+        ..PolicyRule::new("all", vec![Glob::new("**")])
     }];
     let registry = Registry::new();
     registry.publish(snapshot);

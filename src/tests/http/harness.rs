@@ -21,8 +21,8 @@ use k8s_openapi::jiff::Timestamp;
 use landfast::config::{Layers, Limits, Proxies};
 use landfast::oci::Digest;
 use landfast::policy::{
-    CredentialClaims, CredentialSubject, FailureLimits, Grant, KeySet, ProjectEntry, RegistryFacts, RobotGrant, Role,
-    Scope, SigningKey, Snapshot, Users, Visibility,
+    CredentialClaims, CredentialSubject, Grant, KeySet, ProjectEntry, RegistryFacts, RobotGrant, Role, Scope,
+    SigningKey, Snapshot, Users, Visibility,
 };
 use landfast::registry::auth::Live;
 use landfast::registry::content::Content;
@@ -80,20 +80,12 @@ pub fn keys(seed: u8) -> Arc<KeySet> {
 }
 
 pub fn snapshot() -> Snapshot {
-    let project = |path: &str, visibility| {
-        (path.to_owned(), ProjectEntry { path: path.to_owned(), official: false, visibility, policies: vec![] })
-    };
+    let project = |path: &str, visibility| (path.to_owned(), ProjectEntry::new(path, visibility));
     let robot = |name: &str, project: &str, role| {
-        let grant = Grant { scope: Scope::Project(project.to_owned()), role, repositories: vec![], expires_at: None };
+        let grant = Grant::new(Scope::Project(project.to_owned()), role);
         (format!("uid-{name}"), RobotGrant { grant, robots: vec![name.to_owned()], generation: 0 })
     };
     Snapshot {
-        registry: RegistryFacts {
-            uid: "registry-uid".to_owned(),
-            name: "ns/main".to_owned(),
-            token_ttl: 300,
-            failures: FailureLimits::default(),
-        },
         projects: HashMap::from([
             project("team", Visibility::Private),
             project("base", Visibility::Private),
@@ -106,8 +98,7 @@ pub fn snapshot() -> Snapshot {
             robot("librarian", "base", Role::Developer),
             robot("publisher", "public", Role::Developer),
         ]),
-        pull_secrets: HashMap::new(),
-        users: HashMap::new(),
+        ..Snapshot::new(RegistryFacts::new("registry-uid", "ns/main"))
     }
 }
 

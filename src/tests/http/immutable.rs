@@ -11,10 +11,8 @@ use crate::harness::{OCI_MANIFEST, Registry, image, snapshot};
 fn registry() -> Registry {
     let mut snapshot = snapshot();
     snapshot.projects.get_mut("team").unwrap().policies = vec![PolicyRule {
-        name: "released".to_owned(),
-        repositories: vec![Glob::new("released/**")],
-        visibility: None,
         immutable_tags: Some(ImmutableTags::new(["v*"])),
+        ..PolicyRule::new("released", vec![Glob::new("released/**")])
     }];
     let registry = Registry::new();
     registry.publish(snapshot);

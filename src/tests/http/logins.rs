@@ -18,7 +18,7 @@ const ELSEWHERE: &str = "198.51.100.1";
 fn with_alice() -> Snapshot {
     let mut snapshot = snapshot();
     let scope = Scope::Project("team".to_owned());
-    let grant = Grant { scope, role: Role::Developer, repositories: vec![], expires_at: None };
+    let grant = Grant::new(scope, Role::Developer);
     snapshot.users.insert(User::htpasswd("alice").unwrap(), vec![grant]);
     snapshot
 }

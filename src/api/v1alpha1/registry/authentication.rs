@@ -3,7 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::v1alpha1::Duration;
+use crate::api::v1alpha1::{Duration, NamespaceSelection};
 
 /// How clients log in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -24,6 +24,24 @@ pub struct Authentication {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub htpasswd_secret_ref: Option<HtpasswdSecret>,
 
+    /// Lets ServiceAccounts of the cluster in: the token, as `kubectl create token` makes it, is the password, whatever the
+    /// user name, or a bearer token. The API server is asked about it and the answer kept for a short time. Members name
+    /// them by the kind `ServiceAccount`. Default: none are let in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_accounts: Option<ServiceAccounts>,
+
+    /// OpenID Connect issuers whose ID tokens let people and workloads in: the token is the password, whatever the user
+    /// name, or a bearer token. Members name such a user `oidc:<issuer>:<user>`, a group `oidc:<issuer>:<group>`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub oidc: Vec<OidcIssuer>,
+
+    /// Lets holders of certificates in that an authority of yours has signed. Members name such a user
+    /// `certificate:<common name>`, a group `certificate:<organization>`. It needs TLS that ends at the registry itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificates: Option<ClientCertificates>,
+
     /// How many failed logins are borne.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<FailureLimits>,
@@ -37,6 +55,101 @@ pub struct Authentication {
             .message("signingKeyRotation must be at least 1d")
     )]
     pub signing_key_rotation: Option<Duration>,
+}
+
+/// ServiceAccounts that can log in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAccounts {
+    /// Namespaces whose ServiceAccounts can log in. Who of them is in no Member can pull what is Internal or Public.
+    #[serde(default)]
+    pub namespaces: NamespaceSelection,
+    /// Whom a token has to be for, one of these. Default: the Registry's host names, without a port too, and its Service's
+    /// name `<registry>.<namespace>.svc`. A token that was made for another service is then worth nothing here; get
+    /// one with `kubectl create token <name> --audience <host name>`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub audiences: Vec<String>,
+}
+
+/// An OpenID Connect issuer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OidcIssuer {
+    /// What stands before the names of its users and groups, after `oidc:`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The issuer, exactly as the claim `iss` of its tokens says it, such as `https://accounts.example.com`.
+    #[serde(rename = "issuerURL")]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^https://[^/?#@]+(/[^?#]*)?$')")
+            .message("issuerURL must be an https:// address without user, query and fragment, exactly as the claim iss says it")
+    )]
+    pub issuer_url: String,
+    /// Where its configuration is to be read, if that is not `<issuerURL>/.well-known/openid-configuration`.
+    #[serde(default, rename = "discoveryURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^https://[^/?#@]+([/?][^#]*)?$')")
+            .message("discoveryURL must be an https:// address without user and fragment")
+    )]
+    pub discovery_url: Option<String>,
+    /// Authorities, in PEM, by which its server's certificate has to be signed. Default: the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 65_536))]
+    #[x_kube(
+        validation = Rule::new("self.contains('-----BEGIN CERTIFICATE-----')")
+            .message("certificateAuthority must hold certificates in PEM, each between BEGIN CERTIFICATE and END CERTIFICATE")
+    )]
+    pub certificate_authority: Option<String>,
+    /// Whom a token has to be for, one of these: the claim `aud`.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 253)))]
+    pub audiences: Vec<String>,
+    /// The claim that names the user. With `email`, the claim `email_verified` must not say false.
+    #[serde(default = "sub")]
+    #[schemars(length(min = 1, max = 128))]
+    pub username_claim: String,
+    /// The claim that names the groups, a text or a list of them. Default: tokens tell no groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub groups_claim: Option<String>,
+    /// What else a token has to say, all of it. For an issuer that serves the whole world, such as a public CI service,
+    /// say here whose workloads are meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub conditions: Vec<ClaimCondition>,
+}
+
+fn sub() -> String {
+    "sub".to_owned()
+}
+
+/// What a claim of a token has to be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimCondition {
+    /// Name of the claim.
+    #[schemars(length(min = 1, max = 128))]
+    pub claim: String,
+    /// What it has to be, one of these. `*` stands for any text without a slash, `**` between slashes for any path. Of a
+    /// list one item has to match.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 256)))]
+    pub values: Vec<String>,
+}
+
+/// Client certificates that let in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientCertificates {
+    /// Authorities, in PEM, that sign the certificates. Use one that signs for nothing else: each certificate of it is a
+    /// login. A change ends the logins by the authorities that it takes away, at once.
+    #[schemars(length(min = 1, max = 65_536))]
+    #[x_kube(
+        validation = Rule::new("self.contains('-----BEGIN CERTIFICATE-----')")
+            .message("certificateAuthority must hold certificates in PEM, each between BEGIN CERTIFICATE and END CERTIFICATE")
+    )]
+    pub certificate_authority: String,
 }
 
 /// A file of users and passwords in a Secret.

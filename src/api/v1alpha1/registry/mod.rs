@@ -12,7 +12,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::authentication::{Authentication, FailureLimits, HtpasswdSecret};
+pub use self::authentication::{
+    Authentication, ClaimCondition, ClientCertificates, FailureLimits, HtpasswdSecret, OidcIssuer, ServiceAccounts,
+};
 pub use self::autoscaling::Autoscaling;
 pub use self::exposure::{Exposure, ExternalTrafficPolicy, SecretTls, ServiceExposure, ServiceType, Tls};
 pub use self::pod::PodSettings;
@@ -117,6 +119,12 @@ pub struct RegistrySpec {
     #[serde(default)]
     pub pull_secret_namespaces: NamespaceSelection,
 
+    /// What the name of a repository ends with if its image is one to build on: it is of the type `Base` then, whatever a
+    /// RepositoryPolicy says about a pattern that matches it. Empty: names say nothing.
+    #[serde(default = "own_base")]
+    #[schemars(length(max = 64), regex(pattern = r"^[a-z0-9._-]*$"))]
+    pub base_image_suffix: String,
+
     /// Settings of the registry's pods.
     #[serde(default)]
     pub pod: PodSettings,
@@ -129,6 +137,10 @@ pub struct RegistrySpec {
 
 fn one() -> i32 {
     1
+}
+
+fn own_base() -> String {
+    "_ownbase".to_owned()
 }
 
 /// What happens to the images when the Registry is deleted.

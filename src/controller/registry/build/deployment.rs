@@ -41,6 +41,7 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Deployment {
         authentication: _,
         project_namespaces: _,
         pull_secret_namespaces: _,
+        base_image_suffix: _,
         pod,
         deletion_policy: _,
     } = &registry.spec;
@@ -216,8 +217,15 @@ fn volumes(registry: &Registry) -> Vec<Volume> {
 
 fn htpasswd(registry: &Registry) -> Option<&HtpasswdSecret> {
     // What isn't used here is policy, or the operator's own business.
-    let Authentication { htpasswd_secret_ref, token_ttl: _, failures: _, signing_key_rotation: _ } =
-        &registry.spec.authentication;
+    let Authentication {
+        htpasswd_secret_ref,
+        service_accounts: _,
+        oidc: _,
+        client_certificates: _,
+        token_ttl: _,
+        failures: _,
+        signing_key_rotation: _,
+    } = &registry.spec.authentication;
     htpasswd_secret_ref.as_ref()
 }
 
