@@ -18,7 +18,7 @@ mod operation;
 mod providers;
 mod snapshot;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use authorize::{Decision, Denial, authorize};
 pub use compile::{Inputs, Problem, Reason, compile};

@@ -3,4 +3,4 @@
 mod generate;
 mod properties;
 
-pub(super) use generate::{Everything, MemberSpec, NOW, actions, everything, identities, repositories};
+pub(crate) use generate::{Everything, MemberSpec, NOW, actions, everything, identities, repositories};
