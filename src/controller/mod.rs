@@ -9,6 +9,7 @@
 //! - Nothing is overwritten that is not ours: an object in the way shows as a condition.
 //! - One bad object is reported on itself and stops no other.
 
+mod admission;
 mod apply;
 mod context;
 mod finalizer;
