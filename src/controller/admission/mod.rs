@@ -8,4 +8,4 @@ mod request;
 mod rules;
 
 pub(super) use request::{Change, Request, Requester, Versions};
-pub(super) use rules::{Judgement, Privileges, judge};
+pub(super) use rules::{Judgement, Objects, Privileges, judge};

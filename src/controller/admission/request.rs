@@ -37,6 +37,34 @@ pub enum Versions<K> {
     Deleted(K),
 }
 
+impl Change {
+    /// An object that is about another Project or Registry than before: as its end there, and its beginning here.
+    pub fn as_move(&self) -> Option<(Self, Self)> {
+        match self {
+            Change::Registry(_) | Change::Project(_) => None,
+            Change::RepositoryPolicy(versions) => {
+                let (gone, come) = versions.as_move(|policy| &policy.spec.project_ref)?;
+                Some((Change::RepositoryPolicy(gone), Change::RepositoryPolicy(come)))
+            }
+            Change::Member(versions) => {
+                let (gone, come) = versions.as_move(|member| (&member.spec.project_ref, &member.spec.registry_ref))?;
+                Some((Change::Member(gone), Change::Member(come)))
+            }
+        }
+    }
+}
+
+impl<K: Clone> Versions<K> {
+    fn as_move<'a, P: PartialEq>(&'a self, place: impl Fn(&'a K) -> P) -> Option<(Self, Self)> {
+        match self {
+            Versions::Updated { before, after } if place(before) != place(after) => {
+                Some((Versions::Deleted(before.clone()), Versions::Created(after.clone())))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl<K> Versions<K> {
     pub fn before(&self) -> Option<&K> {
         match self {
