@@ -20,6 +20,7 @@ mod harness;
 mod installation;
 mod logins;
 mod malformed;
+mod permissions;
 mod pull_secrets;
 mod quickstart;
 mod replicas;
