@@ -3,6 +3,7 @@
 //! [`compile`] makes a [`Snapshot`] from the custom resources; [`authorize`] asks it. The operator runs the same
 //! `compile` to write conditions, so what a status says and what a registry enforces can't differ.
 
+pub mod access;
 mod authorize;
 pub mod compile;
 mod credential;
