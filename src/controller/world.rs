@@ -248,7 +248,7 @@ impl World {
             projects: self.projects.state(),
             policies: self.policies.state(),
             members: self.members.state(),
-            namespaces: Some(self.namespaces.state().iter().map(|ns| (ns.name_any(), ns.labels().clone())).collect()),
+            namespaces: Some(self.labels_of_namespaces()),
         };
         let (snapshot, problems) = compile(&inputs);
         let key_of = |ObjectKey { kind, namespace, name }: ObjectKey| (kind.to_owned(), namespace, name);
@@ -257,6 +257,11 @@ impl World {
         let mut all = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(key, (version, Arc::clone(&compiled)));
         compiled
+    }
+
+    /// Labels of all namespaces, by name.
+    pub fn labels_of_namespaces(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        self.namespaces.state().iter().map(|namespace| (namespace.name_any(), namespace.labels().clone())).collect()
     }
 
     /// Labels of the namespaces that can take objects now, by name.

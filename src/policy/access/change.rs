@@ -78,7 +78,9 @@ impl fmt::Display for AccessChange {
         match change {
             Change::Revoked(why) => write!(f, "{principal}: credentials revoked, {why}"),
             Change::NoLogin => write!(f, "{principal} can't log in any more"),
-            Change::NewLogin => write!(f, "{principal} have to log in again: what the Registry says about them changes"),
+            Change::NewLogin => {
+                write!(f, "{principal} have to log in again: what the Registry says about them changes")
+            }
             Change::Login => write!(f, "{principal} can log in"),
             Change::Loses { pattern, actions } => {
                 write!(f, "{principal} {} {} on {pattern}", verb("loses", "lose"), names(actions))

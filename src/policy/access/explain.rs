@@ -122,10 +122,7 @@ fn is_less(role: Role, needs: Needs) -> bool {
 }
 
 /// What has been granted to the identity, with the group that it comes through; what has expired too.
-fn grants<'a>(
-    snapshot: &'a Snapshot,
-    identity: &'a Identity,
-) -> impl Iterator<Item = (&'a Grant, Option<&'a Group>)> {
+fn grants<'a>(snapshot: &'a Snapshot, identity: &'a Identity) -> impl Iterator<Item = (&'a Grant, Option<&'a Group>)> {
     let own: &[Grant] = match identity {
         Identity::Anonymous => &[],
         Identity::User(user) | Identity::GroupMember { user, .. } => {

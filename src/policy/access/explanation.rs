@@ -57,14 +57,25 @@ pub enum Revocation {
     /// There is no Member with its UID, or it has no robots.
     NoMember,
     /// The Member has no robot of this name.
-    NoRobot { member: ObjectKey },
+    NoRobot {
+        member: ObjectKey,
+    },
     /// There is no Project with its UID.
     NoProject,
     /// The Project makes no pull secret for this namespace.
-    Namespace { project: ObjectKey, namespace: String },
+    Namespace {
+        project: ObjectKey,
+        namespace: String,
+    },
     /// The generation of credentials is higher now.
-    Generation { source: ObjectKey, least: u32 },
-    Expired { source: ObjectKey, at: Timestamp },
+    Generation {
+        source: ObjectKey,
+        least: u32,
+    },
+    Expired {
+        source: ObjectKey,
+        at: Timestamp,
+    },
 }
 
 /// A grant that is not enough.
@@ -152,7 +163,10 @@ impl Explanation {
             _ => {
                 let repository = &self.operation.repository;
                 let path = repository.parents().last().unwrap_or(repository.as_str());
-                format!("create a Project of Registry {} whose path is the beginning of the name, such as {path}", self.registry)
+                format!(
+                    "create a Project of Registry {} whose path is the beginning of the name, such as {path}",
+                    self.registry
+                )
             }
         })
     }
@@ -228,7 +242,9 @@ impl fmt::Display for Revocation {
             Revocation::Generation { source, least } => {
                 write!(f, "{source} has revoked all credentials of a generation below {least}")
             }
-            Revocation::Expired { source, at } => write!(f, "{source} has expired at {at}: its credentials are not valid"),
+            Revocation::Expired { source, at } => {
+                write!(f, "{source} has expired at {at}: its credentials are not valid")
+            }
         }
     }
 }

@@ -61,7 +61,8 @@ fn groups_of_service_accounts(namespace: &str) -> [Group; 3] {
 }
 
 fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte))
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte))
 }
 
 fn is_object(key: &ObjectKey, namespace: &str, name: &str) -> bool {

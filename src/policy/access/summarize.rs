@@ -24,7 +24,8 @@ pub fn summarize(changes: &[AccessChange]) -> Vec<String> {
     // The sort is stable: among equals the order of the heads stays.
     groups.sort_by_key(|(head, principals)| (head.rank, std::cmp::Reverse(principals.len())));
     let told = if groups.len() > MOST_SENTENCES { MOST_SENTENCES - 1 } else { groups.len() };
-    let mut sentences: Vec<String> = groups[..told].iter().map(|(head, principals)| sentence(head, principals)).collect();
+    let mut sentences: Vec<String> =
+        groups[..told].iter().map(|(head, principals)| sentence(head, principals)).collect();
     let rest = &groups[told..];
     if !rest.is_empty() {
         let count = |is_loss| -> usize {

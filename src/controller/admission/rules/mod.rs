@@ -4,7 +4,7 @@
 //! A change is compared with what the object says now ([`needs`]): each difference needs something, as the permission
 //! matrix says. The requester has it by a Member that names him, in the policy as it is now, or he is free of it by a
 //! right of Kubernetes ([`authority`]). Then the policy with the change is compiled: what it would refuse is refused here
-//! already ([`validity`]).
+//! already ([`validity`]). And both are compared, to say who gains and who loses what before it is so.
 //!
 //! # Guarantees
 //! - Nobody grants what he lacks: neither a greater role, nor more repositories, nor for longer.
@@ -23,7 +23,9 @@ use k8s_openapi::jiff::Timestamp;
 
 use self::authority::Authority;
 pub use self::objects::Objects;
+use self::objects::Plan;
 use super::{Request, Requester};
+use crate::policy::access;
 
 /// What a requester may do by Kubernetes' own rights (a SubjectAccessReview).
 #[async_trait]
@@ -80,6 +82,15 @@ async fn judge_in_place(
     if let Some(denial) = authority.lacks(&needs).await? {
         return Ok(Judgement { denial: Some(denial), warnings: Vec::new() });
     }
-    let validity::Verdict { denial, warnings } = validity::of(objects, &plan, &request.change);
+    let validity::Verdict { denial, mut warnings } = validity::of(objects, &plan, &request.change);
+    if denial.is_none() {
+        warnings.extend(who_is_touched(&plan, now));
+    }
     Ok(Judgement { denial, warnings })
+}
+
+/// Who gains and who loses what.
+fn who_is_touched(plan: &Plan, now: Timestamp) -> Vec<String> {
+    let (Some(before), Some(after)) = (&plan.before, &plan.after) else { return Vec::new() };
+    access::summarize(&access::diff(&before.snapshot, &after.snapshot, now))
 }

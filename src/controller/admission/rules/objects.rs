@@ -10,6 +10,7 @@ use kube::{Resource, ResourceExt as _};
 use super::super::{Change, Request, Versions};
 use super::authority::names_of;
 use crate::api::v1alpha1::{Member, Project, Registry, RepositoryPolicy, Subject};
+use crate::controller::world::World;
 use crate::policy::compile::{Namespaces, paths_touch};
 use crate::policy::{Inputs, Problem, Snapshot, compile};
 
@@ -41,6 +42,17 @@ pub(super) struct Plan {
 }
 
 impl Objects {
+    /// What the operator knows.
+    pub fn of(world: &World) -> Self {
+        Self {
+            registries: world.registries.state(),
+            projects: world.projects.state(),
+            policies: world.policies.state(),
+            members: world.members.state(),
+            namespaces: world.labels_of_namespaces(),
+        }
+    }
+
     /// What the change amounts to. `None`: it changes nothing that is judged here.
     ///
     /// Of the Members only those count that the answer can depend on: compiling all of them for each one that is

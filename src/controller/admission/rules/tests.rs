@@ -460,7 +460,7 @@ async fn what_can_never_be_in_force_is_refused_to_everybody(
 async fn what_may_come_later_is_told(#[case] head: &str, #[case] spec: &str, #[case] expected: &str) {
     let Judgement { denial, warnings } = judged("root", change(head, None, Some(spec))).await;
     assert_eq!(denial, None);
-    assert!(warnings.len() == 1 && warnings[0].contains(expected), "{warnings:?}");
+    assert!(warnings.iter().any(|warning| warning.contains(expected)), "{warnings:?}");
 }
 
 #[tokio::test]
@@ -510,4 +510,51 @@ async fn the_api_server_is_asked_only_where_roles_do_not_help() {
     };
     assert_eq!(asked("dev").await, Vec::<String>::new());
     assert_eq!(asked("steward").await, ["administer registries hub/main", "administer projects team/apps"]);
+}
+
+#[rstest]
+#[case::smaller_role(
+    "Member team/dev",
+    Some("{projectRef: {name: apps}, role: Developer, subjects: [{kind: User, name: 'kubernetes:dev'}]}"),
+    Some("{projectRef: {name: apps}, role: Guest, subjects: [{kind: User, name: 'kubernetes:dev'}]}"),
+    &["push", "kubernetes:dev"]
+)]
+#[case::end_of_a_member(
+    "Member team/dev",
+    Some("{projectRef: {name: apps}, role: Developer, subjects: [{kind: User, name: 'kubernetes:dev'}]}"),
+    None,
+    &["pull", "push", "kubernetes:dev"]
+)]
+#[case::end_of_a_project("Project team/apps", Some("{registryRef: {name: main, namespace: hub}}"), None, &["kubernetes:guest"])]
+#[case::open(
+    "Project team/apps",
+    Some("{registryRef: {name: main, namespace: hub}}"),
+    Some("{registryRef: {name: main, namespace: hub}, visibility: Public}"),
+    &["pull", "anyone"]
+)]
+#[case::open_some(
+    "RepositoryPolicy team/p",
+    None,
+    Some("{projectRef: {name: apps}, repositories: ['web-*'], visibility: Public}"),
+    &["pull", "apps/web-*", "anyone"]
+)]
+#[tokio::test]
+async fn who_gains_and_who_loses_is_told(
+    #[case] head: &str,
+    #[case] before: Option<&str>,
+    #[case] after: Option<&str>,
+    #[case] expected: &[&str],
+) {
+    let Judgement { denial, warnings } = judged("root", change(head, before, after)).await;
+    assert_eq!(denial, None);
+    let tells = |warning: &String| expected.iter().all(|word| warning.contains(word));
+    assert!(warnings.iter().any(tells), "{warnings:?}");
+}
+
+/// Who has it by another Member too neither gains nor loses it.
+#[tokio::test]
+async fn what_changes_nothing_is_not_told() {
+    let spec = "{projectRef: {name: apps}, role: Guest, subjects: [{kind: User, name: 'kubernetes:dev'}]}";
+    let judgement = judged("root", change("Member team/twice", None, Some(spec))).await;
+    assert_eq!(judgement, Judgement::default());
 }

@@ -9,6 +9,9 @@ use super::objects::{Objects, Plan};
 use crate::api::v1alpha1::Registry;
 use crate::policy::{ObjectKey, Problem, Reason};
 
+/// Objects that are named because they are not in force any more.
+const SHOWN: usize = 5;
+
 #[derive(Default)]
 pub(super) struct Verdict {
     pub denial: Option<String>,
@@ -25,6 +28,7 @@ pub(super) fn of(objects: &Objects, plan: &Plan, change: &Change) -> Verdict {
     let known: HashSet<&ObjectKey> =
         plan.before.iter().flat_map(|before| &before.problems).map(|problem| &problem.object).collect();
     let mut verdict = Verdict::default();
+    let mut more = 0;
     let problems = plan.after.iter().flat_map(|after| &after.problems);
     for Problem { object, reason, message } in problems {
         if *object == own {
@@ -34,9 +38,14 @@ pub(super) fn of(objects: &Objects, plan: &Plan, change: &Change) -> Verdict {
             } else {
                 verdict.warnings.push(format!("{object} is not in force: {message}"));
             }
+        } else if !known.contains(object) && verdict.warnings.len() >= SHOWN {
+            more += 1;
         } else if !known.contains(object) {
             verdict.warnings.push(format!("{object} is not in force any more: {message}"));
         }
+    }
+    if more > 0 {
+        verdict.warnings.push(format!("{more} more objects are not in force any more"));
     }
     if plan.after.is_none() && !is_deletion(change) {
         verdict.warnings.push(missing(change, plan));

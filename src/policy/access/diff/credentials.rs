@@ -19,8 +19,8 @@ pub(super) fn changes(before: &Snapshot, after: &Snapshot, now: Timestamp) -> Ve
         for robot in &robots.robots {
             let Some(why) = robot_revoked(robots, later, robot, now) else { continue };
             let principal = Principal::robot(&robots.grant.source, robot);
-            let is_there_again = why == Revoked::Gone
-                && remade.get_or_insert_with(|| robots_of(after, now)).contains(&principal);
+            let is_there_again =
+                why == Revoked::Gone && remade.get_or_insert_with(|| robots_of(after, now)).contains(&principal);
             note(principal, if is_there_again { Revoked::Remade } else { why });
         }
     }

@@ -166,7 +166,8 @@ impl<'a> World<'a> {
         if let Some(spots) = self.spots.get(path) {
             return Rc::clone(spots);
         }
-        let entries = [self.both.before, self.both.after].into_iter().filter_map(|snapshot| snapshot.projects.get(path));
+        let entries =
+            [self.both.before, self.both.after].into_iter().filter_map(|snapshot| snapshot.projects.get(path));
         let policies = entries.flat_map(|entry| &entry.policies).filter(|policy| policy.visibility.is_some());
         let globs: BTreeSet<String> = policies.flat_map(|policy| &policy.repositories).map(Glob::to_string).collect();
         let any = pattern_of_any(path);
@@ -181,7 +182,8 @@ impl<'a> World<'a> {
     /// The patterns of one's own grants that lie in this Project on either side.
     fn own_spots(&self, path: &str, grants: &ByScope<'a>) -> Vec<Spot<'a>> {
         let scopes = path_and_parents(path).map(Some).chain([None]);
-        let grants = scopes.filter_map(|scope| grants.get(&scope)).flat_map(|both| both.before.iter().chain(&both.after));
+        let grants =
+            scopes.filter_map(|scope| grants.get(&scope)).flat_map(|both| both.before.iter().chain(&both.after));
         let scoped = grants.filter(|grant| !grant.repositories.is_empty());
         let patterns: BTreeSet<String> = scoped.flat_map(|grant| patterns(grant)).collect();
         let is_here = |spot: &Spot<'_>| {

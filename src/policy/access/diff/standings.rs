@@ -76,9 +76,8 @@ pub(super) fn standings<'a>(
             grants.entry(scope(grant)).or_default().after.push(grant);
         }
     };
-    let is_of_interest = |before: &[Grant], after: &[Grant]| {
-        before != after || before.iter().any(|grant| concerned.includes(grant))
-    };
+    let is_of_interest =
+        |before: &[Grant], after: &[Grant]| before != after || before.iter().any(|grant| concerned.includes(grant));
     for_each(&before.users, &after.users, |user, before, after| {
         if is_of_interest(before, after) {
             add(Principal::User(user.clone()), before, after);
