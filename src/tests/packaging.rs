@@ -118,6 +118,7 @@ struct Sample {
     members: Vec<Arc<Member>>,
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Names of their entries, by their own names.
+    service_accounts: BTreeSet<String>,
     secrets: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -141,6 +142,9 @@ impl Sample {
                     let secret: Secret = serde_json::from_value(object.clone()).unwrap();
                     let keys = secret.string_data.unwrap_or_default().into_keys().collect();
                     sample.secrets.insert(secret.metadata.name.unwrap(), keys);
+                }
+                "ServiceAccount" => {
+                    sample.service_accounts.insert(object["metadata"]["name"].as_str().unwrap().to_owned());
                 }
                 other => panic!("a sample holds a {other}"),
             }
@@ -181,6 +185,7 @@ fn typed<K: Serialize + DeserializeOwned>(object: Value, validate: impl Fn(&K) -
 }
 
 #[rstest]
+#[case::access(read("config/samples/access.yaml"))]
 #[case::quickstart(read("config/samples/quickstart.yaml"))]
 #[case::s3(read("config/samples/s3.yaml"))]
 #[case::standalone(files("config/samples/standalone", |_| true).into_values().collect::<Vec<_>>().join("\n---\n"))]
@@ -199,6 +204,8 @@ fn samples_are_valid_and_accepted(#[case] yaml: String) {
     assert_eq!(snapshot.projects.len(), sample.projects.len(), "Projects of the Registry");
     assert_eq!(snapshot.projects.values().map(|project| project.policies.len()).sum::<usize>(), policies);
     assert!(objects > 0, "a sample without a Member shows no credentials");
+    let named = snapshot.users.keys().filter_map(|user| Some(user.as_service_account()?.1.to_owned()));
+    assert_eq!(named.collect::<BTreeSet<_>>(), sample.service_accounts, "ServiceAccounts of the sample");
 }
 
 /// What the Registry of a sample takes from a Secret is in the sample too.
@@ -216,7 +223,7 @@ fn the_sample_on_a_bucket_brings_its_access_key() {
 #[test]
 fn no_sample_is_left_out() {
     let names: BTreeSet<_> = files("config/samples", |name| name.ends_with(".yaml")).into_keys().collect();
-    assert_eq!(names, BTreeSet::from(["quickstart.yaml", "s3.yaml"].map(str::to_owned)));
+    assert_eq!(names, BTreeSet::from(["access.yaml", "quickstart.yaml", "s3.yaml"].map(str::to_owned)));
 }
 
 // ---- README and Makefile
