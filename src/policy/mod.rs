@@ -17,6 +17,8 @@ mod object_key;
 mod operation;
 mod providers;
 mod snapshot;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use authorize::{Decision, Denial, authorize};
 pub use compile::{Inputs, Problem, Reason, compile};

@@ -13,6 +13,7 @@
 //!
 //! # Assumptions
 //! - Of a user only what he has himself is compared: in which groups he is the policy doesn't know.
+//! - Where one of the policies could not decide in which namespaces pull secrets count, namespaces are not compared.
 //! - Grants count as far as they hold now. That one will end sooner is no change.
 //! - Where a pattern of one policy overlaps with another's, the name that stands for the one may be in both or not.
 //! - A role in the whole Registry is taken as what it is worth in a private Project.
