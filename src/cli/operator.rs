@@ -1,12 +1,10 @@
-//! `landfast operator`: leader election around the controllers.
+//! `landfast operator`: each replica follows the cluster, the one that holds the Lease reconciles.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::bail;
 use landfast::controller::lease::{LeaseElection, LeaseTimes};
-use landfast::controller::{self, Settings};
+use landfast::controller::{Operator, Settings};
 use landfast::telemetry::{Metrics, serve_health};
 use tokio_util::sync::CancellationToken;
 
@@ -32,34 +30,27 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let shutdown = super::shutdown_on_signal()?;
     let client = super::kube_client().await?;
     let health = super::listen(arguments.health_listen, "health endpoints").await?;
-    // A candidate that waits for the Lease is ready too: it takes over when asked.
-    let ready = Arc::new(AtomicBool::new(true));
-    let readiness = Arc::clone(&ready);
     let metrics = Metrics::new();
-    let health_shutdown = CancellationToken::new();
-    let health_task = tokio::spawn(serve_health(
-        health,
-        metrics.clone(),
-        move || {
-            if readiness.load(Ordering::Relaxed) { Ok(()) } else { Err("not everything has been read yet".to_owned()) }
-        },
-        health_shutdown.clone(),
-    ));
-
     // A pod's name is unique in its namespace, and a restarted container may take up where it left.
     let identity = arguments.identity.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-    let election = LeaseElection::new(client.clone(), &arguments.namespace, LEASE, &identity, LeaseTimes::default());
+    let settings = Settings { registry_image: arguments.registry_image, instance: Some(identity.clone()) };
+    let operator = Operator::start(client.clone(), settings, &metrics);
+    // A candidate that waits for the Lease is ready too: it takes over when asked, and knows what there is.
+    let is_synced = operator.is_synced();
+    let readiness = move || if is_synced() { Ok(()) } else { Err("not everything has been read yet".to_owned()) };
+    let health_shutdown = CancellationToken::new();
+    let health_task = tokio::spawn(serve_health(health, metrics, readiness, health_shutdown.clone()));
+
+    let election = LeaseElection::new(client, &arguments.namespace, LEASE, &identity, LeaseTimes::default());
     tracing::info!(identity, "waiting for the lease");
-    let Some(held) = election.acquire(shutdown.cancelled()).await else { return Ok(()) };
-    tracing::info!(identity, "lease taken");
-    ready.store(false, Ordering::Relaxed);
-    let settings = Settings { registry_image: arguments.registry_image, instance: Some(identity) };
-    let lost = held.lost();
-    let synced = || ready.store(true, Ordering::Relaxed);
-    tokio::select! {
-        () = controller::run(client, settings, &metrics, shutdown, synced) => held.release().await,
-        // Another process may be at work already: stop at once.
-        () = lost => bail!("the lease was lost"),
+    if let Some(held) = election.acquire(shutdown.cancelled()).await {
+        tracing::info!(identity, "lease taken");
+        let lost = held.lost();
+        tokio::select! {
+            () = operator.reconcile(shutdown) => held.release().await,
+            // Another process may be at work already: stop at once.
+            () = lost => bail!("the lease was lost"),
+        }
     }
     health_shutdown.cancel();
     let _ = health_task.await;
