@@ -12,6 +12,7 @@
 
 mod admission;
 mod apply;
+pub mod certificates;
 mod context;
 mod finalizer;
 pub mod lease;
