@@ -10,7 +10,7 @@
 //! - Nothing is overwritten that is not ours: an object in the way shows as a condition.
 //! - One bad object is reported on itself and stops no other.
 
-mod admission;
+pub mod admission;
 mod apply;
 pub mod certificates;
 mod context;
@@ -34,6 +34,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use admission::{Webhook, WebhookSettings};
 use context::Context;
 pub use context::Settings;
 use metrics::ControllerMetrics;
@@ -53,6 +54,7 @@ pub struct Operator {
     context: Arc<Context>,
     wake: Wake,
     synced: CancellationToken,
+    leading: CancellationToken,
     /// They end with this.
     _followers: JoinSet<()>,
 }
@@ -80,7 +82,7 @@ impl Operator {
             world,
             settings,
         });
-        Self { context, wake, synced, _followers: followers }
+        Self { context, wake, synced, leading: CancellationToken::new(), _followers: followers }
     }
 
     /// Says whether everything has been read once.
@@ -89,9 +91,16 @@ impl Operator {
         move || synced.is_cancelled()
     }
 
+    /// This replica's admission webhook.
+    pub fn webhook(&self, settings: WebhookSettings, metrics: &Metrics) -> Webhook {
+        let Context { client, world, .. } = &*self.context;
+        Webhook::new(client, world, settings, self.synced.clone(), self.leading.clone(), metrics)
+    }
+
     /// Reconciles until `shutdown`, once everything has been read: all that there is, then what changes. Only whoever
     /// holds the Lease may call this, and once.
     pub async fn reconcile(&self, shutdown: CancellationToken) {
+        self.leading.cancel();
         if shutdown.run_until_cancelled(self.synced.cancelled()).await.is_none() {
             return;
         }

@@ -39,7 +39,7 @@ use rcgen::CertificateParams;
 pub use authority::Authority;
 pub use names::{Names, service_names, wanted_names};
 pub use pair::Unreadable;
-pub use provided::{CertificateProblem, Provided, inspect};
+pub use provided::{CertificateProblem, Provided, certified_key, inspect};
 pub use serving::{Reason, Serving};
 
 /// The `data` of a Secret.
