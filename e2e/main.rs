@@ -12,6 +12,7 @@
 
 mod access;
 mod access_preview;
+mod admission;
 mod bad_input;
 mod certificates;
 mod clients;

@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt as _};
 
 use super::super::{Change, Request, Versions};
 use super::authority::names_of;
-use crate::api::v1alpha1::{Member, Project, Registry, RepositoryPolicy, Subject};
+use crate::api::v1alpha1::{Member, MemberSpec, Project, Registry, RepositoryPolicy, Subject};
 use crate::controller::world::World;
 use crate::policy::compile::{Namespaces, paths_touch};
 use crate::policy::{Inputs, Problem, Snapshot, compile};
@@ -106,6 +106,30 @@ impl Objects {
         let after = after_registry.as_ref().map(|registry| policy(&changed, registry));
         let project = project.map(|name| (namespace, name));
         Some(Plan { registry: home, project, before, after })
+    }
+
+    /// Whether the object that is to be refers to something that is not there.
+    pub fn lack_a_reference_of(&self, change: &Change) -> bool {
+        let project_lacks = |project: &Project| {
+            let (namespace, name) = registry_of(project);
+            self.registry(&namespace, &name).is_none()
+        };
+        let lacks_project = |namespace: &str, name: &str| {
+            find(&self.projects, namespace, name).is_none_or(|project| project_lacks(&project))
+        };
+        match change {
+            Change::Registry(_) => false,
+            Change::Project(versions) => versions.after().is_some_and(project_lacks),
+            Change::RepositoryPolicy(versions) => {
+                versions.after().is_some_and(|policy| lacks_project(&namespace(policy), &policy.spec.project_ref.name))
+            }
+            Change::Member(versions) => versions.after().is_some_and(|member| {
+                let MemberSpec { project_ref, registry_ref, .. } = &member.spec;
+                let of_project = project_ref.as_ref().is_some_and(|it| lacks_project(&namespace(member), &it.name));
+                let registry = |name: &str| self.registry(&namespace(member), name);
+                of_project || registry_ref.as_ref().is_some_and(|it| registry(&it.name).is_none())
+            }),
+        }
     }
 
     pub(super) fn registry(&self, namespace: &str, name: &str) -> Option<Arc<Registry>> {

@@ -558,3 +558,27 @@ async fn what_changes_nothing_is_not_told() {
     let judgement = judged("root", change("Member team/twice", None, Some(spec))).await;
     assert_eq!(judgement, Judgement::default());
 }
+
+#[rstest]
+#[case::nothing("Project team/new", "{registryRef: {name: main, namespace: hub}}", false)]
+#[case::registry("Project team/new", "{registryRef: {name: future}}", true)]
+#[case::project("RepositoryPolicy team/p", "{projectRef: {name: future}, repositories: [a]}", true)]
+#[case::project_of_a_member(
+    "Member team/m",
+    "{projectRef: {name: future}, role: Guest, subjects: [{kind: Robot, name: ci}]}",
+    true
+)]
+#[case::nothing_of_a_member(
+    "Member team/m",
+    "{projectRef: {name: apps}, role: Guest, subjects: [{kind: Robot, name: ci}]}",
+    false
+)]
+#[case::registry_of_a_member(
+    "Member team/m",
+    "{registryRef: {name: main}, role: Guest, subjects: [{kind: Robot, name: ci}]}",
+    true
+)]
+fn what_is_not_there_yet_is_known(#[case] head: &str, #[case] spec: &str, #[case] expected: bool) {
+    assert_eq!(objects().lack_a_reference_of(&change(head, None, Some(spec))), expected);
+    assert!(!objects().lack_a_reference_of(&change(head, Some(spec), None)), "what goes needs nothing");
+}
