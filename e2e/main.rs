@@ -11,6 +11,7 @@
 //! only tell a slow machine from a standstill.
 
 mod access;
+mod access_preview;
 mod admission;
 mod bad_input;
 mod certificates;

@@ -18,6 +18,17 @@ pub enum Role {
     Admin,
 }
 
+impl Role {
+    /// What it is called in a Member.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Guest => "Guest",
+            Role::Developer => "Developer",
+            Role::Admin => "Admin",
+        }
+    }
+}
+
 /// Who may pull besides the members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visibility {
@@ -197,12 +208,19 @@ impl ProjectEntry {
 
     /// The row of the permission matrix that this repository is in.
     pub fn kind_of(&self, repository: &RepositoryName) -> Kind {
-        if self.official { Kind::Official } else { self.visibility_of(repository).into() }
+        self.row_of(repository).0
     }
 
-    /// Who may pull this repository besides the members.
-    pub fn visibility_of(&self, repository: &RepositoryName) -> Visibility {
-        self.most_specific(repository, |policy| policy.visibility).map_or(self.visibility, |(_, set)| set)
+    /// The row of the permission matrix that this repository is in, and the policy that puts it there; `None`: the Project
+    /// itself does.
+    pub fn row_of(&self, repository: &RepositoryName) -> (Kind, Option<&PolicyRule>) {
+        if self.official {
+            return (Kind::Official, None);
+        }
+        match self.most_specific(repository, |policy| policy.visibility) {
+            Some((policy, visibility)) => (visibility.into(), Some(policy)),
+            None => (self.visibility.into(), None),
+        }
     }
 
     /// What the repository is for, if somebody has said it.

@@ -25,6 +25,9 @@ mod logins;
 pub mod token;
 mod token_request;
 
+#[cfg(test)]
+mod tests;
+
 pub use authenticate::{Attempt, Authenticator, Caller, Credentials};
 pub use error::AuthError;
 pub use grant::{TokenResponse, issue};

@@ -6,3 +6,8 @@
 
 pub mod file;
 pub mod kube;
+mod list;
+mod objects;
+
+pub use list::{ListError, list};
+pub use objects::{ChooseError, Objects};

@@ -2,6 +2,7 @@
 //! to one in a bucket.
 
 mod access;
+mod attacks;
 mod audit;
 mod connections;
 mod corpus;
