@@ -22,6 +22,8 @@ pub struct Requester {
 
 /// The object before and after.
 #[derive(Clone, Debug)]
+// There is one per request, not a list of them.
+#[allow(clippy::large_enum_variant)]
 pub enum Change {
     Registry(Versions<Registry>),
     Project(Versions<Project>),
