@@ -16,6 +16,7 @@ mod object_key;
 mod operation;
 mod providers;
 mod snapshot;
+mod trust_anchors;
 
 pub use authorize::{Decision, Denial, authorize};
 pub use compile::{Inputs, Problem, Reason, compile};
@@ -33,3 +34,4 @@ pub use snapshot::{
     FailureLimits, Grant, ImageType, ImmutableTags, PolicyRule, ProjectEntry, PullGrant, RegistryFacts, RobotGrant,
     Role, Scope, Snapshot, Visibility,
 };
+pub use trust_anchors::{TrustAnchorsError, trust_anchors};

@@ -117,7 +117,7 @@ impl AuditContext<'_> {
         let event = match error {
             RequestError::Auth(AuthError::Required | AuthError::InsufficientScope) => return,
             RequestError::Auth(AuthError::Denied(_)) => "denied",
-            RequestError::Auth(AuthError::Password(_)) => "login",
+            RequestError::Auth(AuthError::Password(_) | AuthError::Certificate(_)) => "login",
             error if error.is_denial() => "denied",
             RequestError::Auth(_) if user.is_some() => "login",
             RequestError::Auth(_) => "denied",

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use futures::FutureExt;
-use http::header::{CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Version};
 use http_body::Body as _;
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,7 +24,9 @@ use super::record::{AccessLine, Record, RecordedBody, Seen};
 use super::{App, Route, Scheme, blobs, catalog, manifests, referrers, tags, tokens, uploads};
 use crate::oci::RepositoryName;
 use crate::policy::{Action, ImmutableTags, Operation};
-use crate::registry::auth::{Attempt, AuthError, Authenticator, Caller, Credentials, Published, challenge};
+use crate::registry::auth::{
+    Attempt, AuthError, Authenticator, Caller, ClientCertificate, Credentials, Published, challenge,
+};
 use crate::registry::shares::{Share, Shares};
 use crate::telemetry::{RequestId, RequestSpan, traced};
 
@@ -127,12 +129,16 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
         }
     }
     let seen = Seen::default();
-    let permitting = Permitting { shared: &shared, parts: &parts, origin: origin.as_ref(), audit, seen: &seen };
+    let certificate = arrival.certificate(&parts);
+    let origin_of = origin.as_ref();
+    let permitting = Permitting { shared: &shared, parts: &parts, origin: origin_of, certificate, audit, seen: &seen };
     let handled = request_id.scope(RequestSpan::around(span.as_ref(), handle(permitting, route, body)));
     // A panic becomes a response: the other requests on this connection go on.
     let handled = AssertUnwindSafe(handled).catch_unwind().await;
     let names = seen.into_names();
+    let mut closes = false;
     let mut response = handled.unwrap_or(Err(RequestError::Panic)).unwrap_or_else(|error| {
+        closes = matches!(error, RequestError::Auth(AuthError::Certificate(_)));
         let is_token_endpoint = route_name == "token";
         audit.refused(&error, &names, &parts);
         if let RequestError::Auth(error) = &error {
@@ -142,6 +148,10 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
         error.into_response(&ErrorContext { request_id, origin: origin.as_ref(), scope, is_token_endpoint })
     });
     add_common_headers(response.headers_mut(), request_id);
+    // The server closes it in any case; the header has the client make no further request on it.
+    if closes && parts.version < Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
 
     let record = Record {
         metrics: shared.app.metrics.clone(),
@@ -168,6 +178,7 @@ struct Permitting<'a> {
     shared: &'a Shared,
     parts: &'a Parts,
     origin: Option<&'a Origin>,
+    certificate: Option<&'a ClientCertificate>,
     audit: AuditContext<'a>,
     seen: &'a Seen,
 }
@@ -179,7 +190,7 @@ async fn handle(
     body: RequestBody,
 ) -> Result<Response<Body>, RequestError> {
     let Prepared { route, published, caller, now } = prepare(permitting, route).await?;
-    let Permitting { shared, parts, origin, audit, seen } = permitting;
+    let Permitting { shared, parts, origin, audit, seen, certificate: _ } = permitting;
     let over_tls = origin.is_some_and(|origin| origin.scheme == Scheme::Https);
     let (published, caller, headers) = (&published, &caller, &parts.headers);
     let done = run(&Permitted { shared, published, caller, headers, audit, seen, now, over_tls }, route, body).await;
@@ -201,7 +212,7 @@ async fn prepare(
     permitting: Permitting<'_>,
     route: Result<Route, super::route::RouteError>,
 ) -> Result<Prepared, RequestError> {
-    let Permitting { shared, parts, origin, audit, seen } = permitting;
+    let Permitting { shared, parts, origin, certificate, audit, seen } = permitting;
     let route = route?;
     // Proxies may differ on whose request it is (RFC 9112, section 3.2).
     if origin.is_none() {
@@ -210,19 +221,29 @@ async fn prepare(
     let published = shared.app.live.current().ok_or(RequestError::NoPolicy)?;
     let now = (shared.app.clock)();
     let credentials = Credentials::from_headers(&parts.headers)?;
+    // It counts where nothing else is shown, and a form shows something.
+    let shows_more = !matches!(credentials, Credentials::None) || matches!(route, Route::TokenPost);
+    let certificate = certificate.filter(|_| !shows_more);
     match (&route, &credentials) {
         // A token must not be good for the next one, or it would never end.
         (Route::TokenGet(_) | Route::TokenPost, Credentials::Bearer(_)) => return Err(AuthError::Header.into()),
         // Clients come here to learn how to log in. The catalogue would let in who shows nothing, but then a client
         // that has credentials would never be asked for them and see only what is public.
-        (Route::Base | Route::Catalog { .. }, Credentials::None) => return Err(AuthError::Required.into()),
+        (Route::Base | Route::Catalog { .. }, Credentials::None) if certificate.is_none() => {
+            return Err(AuthError::Required.into());
+        }
         _ => {}
     }
     if let Credentials::Basic { username, .. } = &credentials {
         seen.user(username);
     }
     let attempt = Attempt { published: &published, client: audit.remote, now };
-    let caller = traced("authenticate", "", shared.authenticator.authenticate(&credentials, attempt)).await?;
+    let caller = match certificate {
+        Some(certificate) => certificate.caller(&published, now).inspect_err(|_| {
+            certificate.claimed_name().iter().for_each(|name| seen.user(name));
+        })?,
+        None => traced("authenticate", "", shared.authenticator.authenticate(&credentials, attempt)).await?,
+    };
     let permitted = match (&route, route.operation()) {
         (_, Some(operation)) if operation.repository.as_str().len() > shared.app.limits.name_bytes => {
             return Err(RequestError::NameTooLong { limit: shared.app.limits.name_bytes });

@@ -228,6 +228,7 @@ fn auth_status(error: &AuthError) -> StatusCode {
         | AuthError::Password(_)
         | AuthError::Token(_)
         | AuthError::Revoked
+        | AuthError::Certificate(_)
         | AuthError::InsufficientScope
         | AuthError::Denied(Denial::Anonymous | Denial::Revoked) => StatusCode::UNAUTHORIZED,
         AuthError::Denied(Denial::NotPermitted { .. } | Denial::NoProject { .. }) => StatusCode::FORBIDDEN,
@@ -252,6 +253,7 @@ fn challenge_error(error: &AuthError) -> Option<&'static str> {
         AuthError::Header | AuthError::Token(_) | AuthError::Revoked => Some("invalid_token"),
         AuthError::Required
         | AuthError::Password(_)
+        | AuthError::Certificate(_)
         | AuthError::Denied(_)
         | AuthError::TooManyFailures { .. }
         | AuthError::Busy
