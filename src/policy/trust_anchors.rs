@@ -22,8 +22,7 @@ pub fn trust_anchors(pem: &str) -> Result<RootCertStore, TrustAnchorsError> {
     for (index, certificate) in CertificateDer::pem_slice_iter(pem.as_bytes()).enumerate() {
         let number = index + 1;
         let certificate = certificate.map_err(|_| TrustAnchorsError::Pem { number })?;
-        let unreadable =
-            |error: rustls::Error| TrustAnchorsError::Certificate { number, reason: error.to_string() };
+        let unreadable = |error: rustls::Error| TrustAnchorsError::Certificate { number, reason: error.to_string() };
         anchors.add(certificate).map_err(unreadable)?;
     }
     if anchors.is_empty() { Err(TrustAnchorsError::Empty) } else { Ok(anchors) }

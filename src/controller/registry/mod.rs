@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod certificates;
+mod client_certificates;
 mod htpasswd;
 mod keys;
 mod pods;

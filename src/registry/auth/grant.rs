@@ -146,7 +146,12 @@ mod tests {
     #[test]
     fn robots_may_refresh_and_nobody_may_not() {
         let (member, namespace, name) = ("m".to_owned(), "ns".to_owned(), "ci".to_owned());
-        assert!(may_refresh(&Identity::Credential(CredentialSubject::Robot { member, namespace, name, generation: 0 })));
+        assert!(may_refresh(&Identity::Credential(CredentialSubject::Robot {
+            member,
+            namespace,
+            name,
+            generation: 0
+        })));
         assert!(!may_refresh(&Identity::Anonymous));
     }
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod audit;
+mod certificates;
 mod connections;
 mod corpus;
 mod harness;
