@@ -111,7 +111,8 @@ impl Content {
             if !self.store.is_shared() {
                 return Ok(digest);
             }
-            let (is_whole, restored) = tokio::try_join!(self.all_exist(whole), self.restore_links(repository, &manifest))?;
+            let (is_whole, restored) =
+                tokio::try_join!(self.all_exist(whole), self.restore_links(repository, &manifest))?;
             match restored {
                 Restored::Nothing if is_whole => return Ok(digest),
                 Restored::Nothing | Restored::Links => {}

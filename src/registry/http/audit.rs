@@ -58,6 +58,10 @@ pub enum Event<'a> {
         repository: &'a RepositoryName,
         digest: &'a Digest,
     },
+    /// With all that is in it.
+    DeleteRepository {
+        repository: &'a RepositoryName,
+    },
     /// A credential was shown for a token, and was good.
     Login,
     /// A token with these scopes, which may be fewer than were asked for.
@@ -101,6 +105,9 @@ impl AuditContext<'_> {
             }
             Event::DeleteBlob { repository, digest } => {
                 Record { repository: Some(repository), digest: Some(digest), ..Record::new("delete-blob") }
+            }
+            Event::DeleteRepository { repository } => {
+                Record { repository: Some(repository), ..Record::new("delete-repository") }
             }
             Event::Login => Record::new("login"),
             Event::Token { scope } => Record { scope: Some(scope), ..Record::new("token") },
