@@ -23,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::audit::{Line, Lines};
 use crate::harness::{NOW, Registry, snapshot};
 use crate::tls::{self, TakeAll};
 
@@ -486,6 +487,29 @@ async fn the_certificate_of_a_trusted_proxy_is_nobodys() {
     let server = Server::start(Registry::behind(&["127.0.0.1"]), Some(&authority.pem)).await;
     let answer = server.ask(Some(&authority.sign_for("alice")), "GET", MANIFEST).await;
     assert_eq!((answer.status, answer.message()), (401, "log in first"));
+}
+
+#[tokio::test]
+async fn audits_name_whom_a_certificate_stands_for() {
+    let authority = Authority::new("clients");
+    let server = Server::trusting(&authority).await;
+    let lines = Lines::of("audit");
+    let of = |line: &Line, fields: &[&'static str]| -> Vec<String> {
+        fields.iter().map(|field| line.get(field).cloned().unwrap_or_default()).collect()
+    };
+    let alice = authority.sign_for("alice");
+    assert_eq!(server.ask(Some(&alice), "GET", "/token?scope=repository:team/app:pull").await.status, 200);
+    let done: Vec<_> = lines.take().iter().map(|line| of(line, &["event", "result", "identity"])).collect();
+    assert_eq!(done, [["login", "done", "certificate:alice"], ["token", "done", "certificate:alice"]]);
+    assert_eq!(server.ask(Some(&alice), "GET", "/v2/base/app/tags/list").await.status, 403);
+    let denied: Vec<_> = lines.take().iter().map(|line| of(line, &["event", "result", "identity"])).collect();
+    assert_eq!(denied, [["denied", "refused", "certificate:alice"]]);
+
+    // What it calls itself is no identity.
+    let wrong = Authority::new("others").sign_for("alice");
+    assert_eq!(server.ask(Some(&wrong), "GET", MANIFEST).await.status, 401);
+    let refused: Vec<_> = lines.take().iter().map(|line| of(line, &["event", "result", "identity", "user"])).collect();
+    assert_eq!(refused, [["login", "refused", "-", "alice"]]);
 }
 
 #[test]
