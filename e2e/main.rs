@@ -12,6 +12,7 @@
 
 mod access;
 mod access_preview;
+mod admission;
 mod bad_input;
 mod certificates;
 mod clients;
@@ -21,6 +22,7 @@ mod harness;
 mod installation;
 mod logins;
 mod malformed;
+mod permissions;
 mod pull_secrets;
 mod quickstart;
 mod replicas;

@@ -19,6 +19,7 @@ mod providers;
 mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trust_anchors;
 
 pub use authorize::{Decision, Denial, authorize};
 pub use compile::{Inputs, Problem, Reason, compile};
@@ -36,3 +37,4 @@ pub use snapshot::{
     FailureLimits, Grant, ImageType, ImmutableTags, PolicyRule, ProjectEntry, PullGrant, RegistryFacts, RobotGrant,
     Role, Scope, Snapshot, Visibility,
 };
+pub use trust_anchors::{TrustAnchorsError, trust_anchors};

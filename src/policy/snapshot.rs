@@ -206,6 +206,11 @@ impl ProjectEntry {
         Self { path: path.to_owned(), official: false, visibility, policies: Vec::new(), source }
     }
 
+    /// The row of the permission matrix that its repositories are in of which no policy says another.
+    pub fn kind(&self) -> Kind {
+        if self.official { Kind::Official } else { self.visibility.into() }
+    }
+
     /// The row of the permission matrix that this repository is in.
     pub fn kind_of(&self, repository: &RepositoryName) -> Kind {
         self.row_of(repository).0

@@ -1,5 +1,6 @@
 //! Why a caller is turned away.
 
+use super::CertificateRefusal;
 use crate::policy::{CredentialError, Denial};
 
 /// Why a caller is turned away. The texts are for the client.
@@ -16,6 +17,8 @@ pub enum AuthError {
     Token(#[source] CredentialError),
     #[error("the credential has been revoked or has expired; get a new one")]
     Revoked,
+    #[error("the client certificate is refused: {0}")]
+    Certificate(CertificateRefusal),
     /// A token with more in it would do.
     #[error("the token was not made for this; get one for the scope that the challenge names")]
     InsufficientScope,

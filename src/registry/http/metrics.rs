@@ -135,6 +135,7 @@ impl HttpMetrics {
             AuthError::Password(_) => "password",
             AuthError::Token(_) => "token",
             AuthError::Revoked => "revoked",
+            AuthError::Certificate(_) => "certificate",
             AuthError::InsufficientScope => "scope",
             AuthError::Denied(_) => "denied",
             AuthError::TooManyFailures { .. } => "limited",

@@ -4,12 +4,14 @@
 mod access;
 mod attacks;
 mod audit;
+mod certificates;
 mod connections;
 mod corpus;
 mod harness;
 mod immutable;
 mod limits;
 mod logins;
+mod matrix;
 mod metrics;
 mod pull;
 mod push;
@@ -17,6 +19,7 @@ mod push;
 mod redirects;
 #[cfg(feature = "s3")]
 mod replicas;
+mod repositories;
 #[cfg(feature = "s3")]
 #[path = "../s3_server.rs"]
 mod s3_server;
