@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::authenticate::Caller;
 use super::token::{Access, AccessClaims, AccessKind, CATALOG, EVERY_ACTION, RefreshClaims};
 use super::{AuthError, Published, Scope, TokenRequest};
-use crate::policy::{Decision, Identity, Operation, Snapshot, authorize};
+use crate::policy::{Decision, Identity, Operation, Provider, Snapshot, authorize};
 
 /// Clients take a token that lasts less for one that lasts so long (Docker's token specification, `expires_in`).
 const SHORTEST_LIFE: i64 = 60;
@@ -35,7 +35,8 @@ impl TokenResponse {
     }
 }
 
-/// Makes an access token, and a refresh token if one is wanted and there is somebody whom it could stand for.
+/// Makes an access token, and a refresh token if one is wanted and there is somebody whom it could stand for. Whom somebody
+/// else vouches for gets none: it would outlive what he has been vouched for with.
 pub fn issue(
     published: &Published,
     caller: &Caller,
@@ -59,7 +60,7 @@ pub fn issue(
         stamp: stamp.clone(),
         access,
     };
-    let refresh = (with_refresh && *identity != Identity::Anonymous).then(|| RefreshClaims {
+    let refresh = (with_refresh && may_refresh(identity)).then(|| RefreshClaims {
         aud: registry.uid.clone(),
         iat,
         exp: ends(REFRESH_LIFE),
@@ -75,6 +76,14 @@ pub fn issue(
         scope: scope_text(&claims.access),
         refresh_token: refresh.map(|claims| claims.sign(published)).transpose().map_err(AuthError::Signing)?,
     })
+}
+
+fn may_refresh(identity: &Identity) -> bool {
+    match identity {
+        Identity::Anonymous => false,
+        Identity::Credential(_) => true,
+        Identity::User(user) | Identity::GroupMember { user, .. } => user.provider == Provider::Htpasswd,
+    }
 }
 
 /// The part of what is asked for that is allowed.

@@ -5,8 +5,11 @@ mod access;
 mod audit;
 mod connections;
 mod corpus;
+mod external;
 mod harness;
 mod immutable;
+#[path = "../issuer.rs"]
+mod issuer;
 mod limits;
 mod logins;
 mod metrics;

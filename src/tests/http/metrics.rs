@@ -74,7 +74,7 @@ async fn used() -> String {
         CertificateFiles::load(TlsSettings { certificate, key, minimum_version: TlsVersion::default() }).await.unwrap();
 
     let registry = Registry::new();
-    observe(&registry.metrics, Arc::clone(&registry.live), Some(Arc::new(certificate)));
+    observe(&registry.metrics, Arc::clone(&registry.live), Arc::clone(&registry.issuers), Some(Arc::new(certificate)));
     registry.push_image("dev", "team/app", "v1", b"layer").await;
     registry.request("GET", "/v2/").send().await.expect(401);
     registry.live.note_problems(3);

@@ -3,7 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::v1alpha1::{Duration, NamespaceSelection};
+use crate::api::v1alpha1::{Duration, NamespaceSelection, NamespacesFrom};
 
 /// How clients log in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -55,6 +55,13 @@ pub struct Authentication {
             .message("signingKeyRotation must be at least 1d")
     )]
     pub signing_key_rotation: Option<Duration>,
+}
+
+impl Authentication {
+    /// Whether ServiceAccounts are let in by the labels of their namespaces, which somebody has to read then.
+    pub fn selects_service_accounts(&self) -> bool {
+        self.service_accounts.as_ref().is_some_and(|accounts| accounts.namespaces.from == NamespacesFrom::Selector)
+    }
 }
 
 /// ServiceAccounts that can log in.
