@@ -18,6 +18,9 @@ mod deletion;
 mod durability;
 mod harness;
 mod installation;
+#[allow(dead_code)] // Other tests want more of it.
+#[path = "../src/tests/issuer.rs"]
+mod issuer;
 mod logins;
 mod malformed;
 mod pull_secrets;
@@ -27,3 +30,4 @@ mod security;
 mod standalone;
 mod standalone_full_disk;
 mod steady_state;
+mod tokens;

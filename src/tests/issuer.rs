@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -29,8 +31,9 @@ pub struct Key {
     pub id: String,
     pub algorithm: Algorithm,
     encoding: EncodingKey,
-    /// The public half.
+    /// The public half, in two forms.
     pub pem: String,
+    pub jwk: Value,
 }
 
 impl Key {
@@ -47,8 +50,17 @@ impl Key {
             Algorithm::ES256 | Algorithm::ES384 => EncodingKey::from_ec_pem(pem.as_bytes()),
             Algorithm::EdDSA => EncodingKey::from_ed_pem(pem.as_bytes()),
             _ => EncodingKey::from_rsa_pem(pem.as_bytes()),
+        }
+        .unwrap();
+        let mut jwk = match algorithm {
+            Algorithm::EdDSA => {
+                json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(pair.public_key_raw())})
+            }
+            _ => serde_json::to_value(Jwk::from_encoding_key(&encoding, algorithm).unwrap()).unwrap(),
         };
-        Self { id: id.to_owned(), algorithm, encoding: encoding.unwrap(), pem: pair.public_key_pem() }
+        jwk["kid"] = json!(id);
+        jwk["use"] = json!("sig");
+        Self { id: id.to_owned(), algorithm, encoding, pem: pair.public_key_pem(), jwk }
     }
 
     pub fn sign(&self, claims: &Value) -> String {
@@ -61,13 +73,6 @@ impl Key {
         header.kid = Some(self.id.clone());
         change(&mut header);
         jsonwebtoken::encode(&header, claims, &self.encoding).unwrap()
-    }
-
-    pub fn jwk(&self) -> Value {
-        let mut jwk = serde_json::to_value(Jwk::from_encoding_key(&self.encoding, self.algorithm).unwrap()).unwrap();
-        jwk["kid"] = json!(self.id);
-        jwk["use"] = json!("sig");
-        jwk
     }
 }
 
@@ -83,9 +88,16 @@ pub struct Issuer {
 }
 
 struct Pages {
-    /// Status, `Location` and content.
-    pages: Mutex<HashMap<String, (u16, Option<String>, Vec<u8>)>>,
+    /// By their paths.
+    pages: Mutex<HashMap<String, Page>>,
     fetched: AtomicUsize,
+}
+
+#[derive(Clone)]
+struct Page {
+    status: u16,
+    location: Option<String>,
+    content: Vec<u8>,
 }
 
 impl Drop for Issuer {
@@ -132,7 +144,7 @@ impl Issuer {
 
     /// Replaces its keys.
     pub fn publish(&self, keys: &[&Key]) {
-        let keys: Vec<_> = keys.iter().map(|key| key.jwk()).collect();
+        let keys: Vec<_> = keys.iter().map(|key| &key.jwk).collect();
         self.answer(KEYS, 200, json!({"keys": keys}).to_string());
     }
 
@@ -148,12 +160,13 @@ impl Issuer {
 
     /// Sends those who want its keys elsewhere.
     pub fn redirect_keys(&self, location: &str) {
-        let mut pages = self.pages.pages.lock().unwrap();
-        pages.insert(KEYS.to_owned(), (302, Some(location.to_owned()), Vec::new()));
+        let page = Page { status: 302, location: Some(location.to_owned()), content: Vec::new() };
+        self.pages.pages.lock().unwrap().insert(KEYS.to_owned(), page);
     }
 
     pub fn answer(&self, path: &str, status: u16, content: impl Into<Vec<u8>>) {
-        self.pages.pages.lock().unwrap().insert(path.to_owned(), (status, None, content.into()));
+        let page = Page { status, location: None, content: content.into() };
+        self.pages.pages.lock().unwrap().insert(path.to_owned(), page);
     }
 
     /// How often somebody has fetched its keys.
@@ -207,7 +220,8 @@ impl Pages {
         let path = request.uri().path();
         self.fetched.fetch_add(usize::from(path == KEYS), Ordering::Relaxed);
         let page = self.pages.lock().unwrap().get(path).cloned();
-        let (status, location, content) = page.unwrap_or((404, None, Vec::new()));
+        let missing = Page { status: 404, location: None, content: Vec::new() };
+        let Page { status, location, content } = page.unwrap_or(missing);
         let mut response = Response::builder().status(status);
         if let Some(location) = location {
             response = response.header("location", location);

@@ -31,8 +31,8 @@ const FRESH: i64 = 5 * 60;
 const USABLE: i64 = 60 * 60;
 /// Between the beginnings of two fetches.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// For how long somebody waits for newer keys who could do with those that are there.
-const SHORT_WAIT: Duration = Duration::from_secs(1);
+/// For how long somebody waits for newer keys who could do with those that are there. It is longer than [`INTERVAL`].
+const SHORT_WAIT: Duration = Duration::from_secs(3);
 /// For how long somebody waits for keys that he needs.
 const LONG_WAIT: Duration = Duration::from_secs(10);
 /// How often the background looks for keys to fetch.
