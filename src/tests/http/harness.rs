@@ -223,6 +223,8 @@ impl Registry {
         limits: Limits,
         reviewer: Option<Arc<dyn TokenReviewer>>,
     ) -> Self {
+        // As `main` does. Already installed by another test: the same one.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (live, clock, metrics) = (Arc::new(Live::new()), Arc::new(AtomicI64::new(NOW)), Metrics::new());
         let store = MeteredStore::new(store, "memory", &metrics);
         let content = Content::new(Arc::new(store)).with_redirect(redirect);

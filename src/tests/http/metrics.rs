@@ -117,7 +117,8 @@ async fn every_metric_is_documented() {
 #[tokio::test]
 async fn the_policy_in_force_can_be_watched() {
     let text = used().await;
-    assert!(text.contains("landfast_policy_revision 1\n"), "{text}");
+    assert!(text.contains("landfast_policy_revision 2\n"), "{text}");
+    assert!(text.contains("landfast_oidc_issuer_usable{issuer=\"corp\"} 0\n"), "{text}");
     assert!(text.contains("landfast_policy_problems 3\n"), "{text}");
     assert!(text.contains("landfast_password_file_usable 1\n"), "{text}");
 }

@@ -34,7 +34,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// For how long somebody waits for newer keys who could do with those that are there. It is longer than [`INTERVAL`].
 const SHORT_WAIT: Duration = Duration::from_secs(3);
 /// For how long somebody waits for keys that he needs.
-const LONG_WAIT: Duration = Duration::from_secs(10);
+const LONG_WAIT: Duration = Duration::from_secs(15);
 /// How often the background looks for keys to fetch.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -167,14 +167,33 @@ impl Source {
             }
         }
         let _place = wait().ok_or(Refusal::Busy)?;
+        self.verify_with_newer(jwt, now).await
+    }
+
+    /// A fetch that goes on already may be enough; one that begins now decides.
+    async fn verify_with_newer(self: &Arc<Self>, jwt: &Jwt<'_>, now: Timestamp) -> Result<(), Refusal> {
+        let mut ended = self.ended.subscribe();
         let number = self.order(now);
-        self.wait_for(number, LONG_WAIT).await;
-        let fetched = {
-            let state = self.state();
-            let has_come = *self.ended.borrow() >= number && state.is_failing == Some(false);
-            state.keys.clone().filter(|_| has_come)
-        };
-        fetched.ok_or(Refusal::Unreachable)?.keys.verify(jwt).map_err(Refusal::Token)
+        let until = Instant::now() + LONG_WAIT;
+        loop {
+            let has_come = *ended.borrow_and_update() >= number;
+            let (fetched, is_failing) = {
+                let state = self.state();
+                (state.keys.clone().filter(|fetched| fetched.age(now) <= FRESH), state.is_failing)
+            };
+            let verdict = fetched.map(|fetched| fetched.keys.verify(jwt));
+            match verdict {
+                None | Some(Err(ExternalTokenError::UnknownKey)) if !has_come => {}
+                Some(Err(ExternalTokenError::UnknownKey)) if is_failing == Some(true) => {
+                    return Err(Refusal::Unreachable);
+                }
+                Some(verdict) => return verdict.map_err(Refusal::Token),
+                None => return Err(Refusal::Unreachable),
+            }
+            if !matches!(tokio::time::timeout_at(until, ended.changed()).await, Ok(Ok(()))) {
+                return Err(Refusal::Unreachable);
+            }
+        }
     }
 
     /// Fetches keys that will soon be too old, and those that are missing.
