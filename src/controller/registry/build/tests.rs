@@ -77,6 +77,7 @@ fn everything_set() {
   authentication:
     tokenTTL: 10m
     htpasswdSecretRef: {name: people, key: users}
+    serviceAccounts: {namespaces: {from: All}, audiences: [registry.example.com]}
     failures: {perMinute: 5}
     signingKeyRotation: 90d
   projectNamespaces: {from: All}
