@@ -7,19 +7,17 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::token::{Access, AccessClaims, AccessKind};
-use super::{Caller, Published};
+use super::{Caller, Live, Published};
 use crate::oci::RepositoryName;
 use crate::policy::tests::{Everything, NOW, actions, everything, identities, repositories};
 use crate::policy::{Decision, Identity, KeySet, Operation, Provider, SigningKey, Users, authorize};
 
-fn published(all: &Everything, has_password_file: bool) -> Published {
+fn published(all: &Everything, has_password_file: bool) -> Arc<Published> {
     let users = if has_password_file { format!("u:$2y$04${}", ".".repeat(53)) } else { String::new() };
-    Published {
-        snapshot: Arc::new(all.snapshot()),
-        keys: Arc::new(KeySet::new(SigningKey::from_seed(&[1; 32]).unwrap(), vec![])),
-        users: Arc::new(Users::parse(users.as_bytes()).unwrap()),
-        keys_generation: 0,
-    }
+    let live = Live::new();
+    live.publish_users(Arc::new(Users::parse(users.as_bytes()).unwrap()));
+    live.publish(Arc::new(all.snapshot()), Arc::new(KeySet::new(SigningKey::from_seed(&[1; 32]).unwrap(), vec![])));
+    live.current().unwrap()
 }
 
 /// What the provider of this identity says now; `None` if nobody vouches for it.
