@@ -20,6 +20,9 @@ mod deletion;
 mod durability;
 mod harness;
 mod installation;
+#[allow(dead_code)] // Other tests want more of it.
+#[path = "../src/tests/issuer.rs"]
+mod issuer;
 mod logins;
 mod malformed;
 mod permissions;
@@ -30,3 +33,4 @@ mod security;
 mod standalone;
 mod standalone_full_disk;
 mod steady_state;
+mod tokens;

@@ -65,11 +65,21 @@ fn kustomization_lists_every_crd() {
     assert_eq!(resources("crds"), expected.collect());
 }
 
+/// The operator binds ClusterRoles by their names, and may bind no others.
 #[test]
-fn registries_are_bound_to_the_role_that_is_shipped() {
-    let role = document("config/rbac/registry-role.yaml");
-    let bound = landfast::controller::registry::build::names::POLICY_CLUSTER_ROLE;
-    assert_eq!((role["kind"].as_str(), role["metadata"]["name"].as_str()), (Some("ClusterRole"), Some(bound)));
+fn registries_are_bound_to_the_roles_that_are_shipped() {
+    let shipped = files("config/rbac", |name| name.starts_with("registry-"));
+    let name = |file: &String| {
+        let role = document(&format!("config/rbac/{file}"));
+        assert_eq!(role["kind"], "ClusterRole", "{file}");
+        role["metadata"]["name"].as_str().unwrap().to_owned()
+    };
+    let bound = landfast::controller::registry::build::names::CLUSTER_ROLES.map(str::to_owned);
+    assert_eq!(shipped.keys().map(name).collect::<BTreeSet<_>>(), BTreeSet::from(bound.clone()));
+    let operator = document("config/rbac/operator-role.yaml");
+    let mut rules = operator["rules"].as_array().unwrap().iter();
+    let rule = rules.find(|rule| rule["verbs"] == serde_json::json!(["bind"])).unwrap();
+    assert_eq!(rule["resourceNames"], serde_json::json!(bound));
 }
 
 #[test]
@@ -376,7 +386,7 @@ fn registry_image_of_the_chart(#[case] arguments: &[&str], #[case] registry_imag
 #[rstest]
 #[case::no_crds("crds.install=false", "CustomResourceDefinition", 0)]
 #[case::no_roles("rbac.create=false", "Role", 0)]
-#[case::no_user_roles("rbac.aggregateToUserRoles=false", "ClusterRole", 2)]
+#[case::no_user_roles("rbac.aggregateToUserRoles=false", "ClusterRole", 4)]
 #[case::no_service_account("serviceAccount.create=false", "ServiceAccount", 0)]
 #[case::no_disruption_budget("replicas=1", "PodDisruptionBudget", 0)]
 #[case::disruption_budget("replicas=2", "PodDisruptionBudget", 1)]

@@ -16,8 +16,7 @@ fn published(all: &Everything, has_password_file: bool) -> Arc<Published> {
     let users = if has_password_file { format!("u:$2y$04${}", ".".repeat(53)) } else { String::new() };
     let live = Live::new();
     live.publish_users(Arc::new(Users::parse(users.as_bytes()).unwrap()));
-    let keys = KeySet::new(SigningKey::from_seed(&[1; 32]).unwrap(), vec![]);
-    live.publish(Arc::new(all.snapshot()), Arc::new(keys));
+    live.publish(Arc::new(all.snapshot()), Arc::new(KeySet::new(SigningKey::from_seed(&[1; 32]).unwrap(), vec![])));
     live.current().unwrap()
 }
 

@@ -7,8 +7,11 @@ mod audit;
 mod certificates;
 mod connections;
 mod corpus;
+mod external;
 mod harness;
 mod immutable;
+#[path = "../issuer.rs"]
+mod issuer;
 mod limits;
 mod logins;
 mod matrix;
