@@ -428,10 +428,16 @@ async fn the_deletion_of_a_repository_is_recorded_as_what_it_is() {
 
     let reply = registry.by("guest", "DELETE", target).from(CLIENT).send().await.expect(403);
     let denied = lines.one();
-    assert_eq!((&*denied["event"], &*denied["identity"], &*denied["repository"]), ("denied", "robot/ns/guest", "team/app"));
+    assert_eq!(
+        (&*denied["event"], &*denied["identity"], &*denied["repository"]),
+        ("denied", "robot/ns/guest", "team/app")
+    );
     assert_eq!(denied["request_id"], reply.header("x-request-id"));
     // What is answered as if it weren't there was refused all the same.
     registry.by("librarian", "GET", target).from(CLIENT).send().await.expect(404);
     let hidden = lines.one();
-    assert_eq!((&*hidden["event"], &*hidden["identity"], &*hidden["repository"]), ("denied", "robot/ns/librarian", "team/app"));
+    assert_eq!(
+        (&*hidden["event"], &*hidden["identity"], &*hidden["repository"]),
+        ("denied", "robot/ns/librarian", "team/app")
+    );
 }
