@@ -11,6 +11,8 @@
 //! only tell a slow machine from a standstill.
 
 mod access;
+mod access_preview;
+mod admission;
 mod bad_input;
 mod certificates;
 mod clients;
@@ -18,8 +20,12 @@ mod deletion;
 mod durability;
 mod harness;
 mod installation;
+#[allow(dead_code)] // Other tests want more of it.
+#[path = "../src/tests/issuer.rs"]
+mod issuer;
 mod logins;
 mod malformed;
+mod permissions;
 mod pull_secrets;
 mod quickstart;
 mod replicas;
@@ -27,3 +33,4 @@ mod security;
 mod standalone;
 mod standalone_full_disk;
 mod steady_state;
+mod tokens;

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use landfast::config::{PolicySource, ServeConfig, TraceSettings};
-use landfast::registry::auth::{HtpasswdFile, Live};
+use landfast::registry::auth::{HtpasswdFile, Issuers, Live, TokenReviewer};
 use landfast::registry::content::{Content, UploadSweep};
 use landfast::registry::http::{self, App, Bounds, CertificateFiles, Farewell, HttpMetrics};
 use landfast::registry::metrics::observe;
-use landfast::registry::snapshots::{file::FileSource, kube as kube_source};
+use landfast::registry::snapshots::{ClusterReviews, file::FileSource, kube as kube_source};
 use landfast::registry::storage::MeteredStore;
 use landfast::telemetry::{Metrics, TraceExport, Traces, serve_health};
 use tokio_util::sync::CancellationToken;
@@ -81,11 +81,13 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(files) => Some(Arc::new(CertificateFiles::load(files.clone()).await?)),
         None => None,
     };
-    observe(&metrics, Arc::clone(&live), tls.clone());
+    let issuers = Arc::new(Issuers::default());
+    observe(&metrics, Arc::clone(&live), Arc::clone(&issuers), tls.clone());
     let listener = super::listen(config.listen, "registry").await?;
     let health = super::listen(config.health_listen, "health endpoints").await?;
     follow_users(&config, &live, shutdown.clone()).await?;
-    let policy = follow_policy(&config, &live, shutdown.clone()).await?;
+    let Followed { policy, reviewer } = follow_policy(&config, &live, shutdown.clone()).await?;
+    tokio::spawn(Arc::clone(&issuers).keep_fresh(Arc::clone(&live), shutdown.clone()));
 
     let (observed, is_leaving) = (Arc::clone(&live), Arc::clone(&leaving));
     let readiness = move || match (is_leaving.load(Ordering::Relaxed), observed.current()) {
@@ -103,6 +105,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     app.limits = Arc::new(config.limits.clone());
     let traces = start_traces(&config.telemetry.traces)?;
     app.traces = traces.clone();
+    (app.issuers, app.reviewer) = (issuers, reviewer);
     let bounds = Bounds::of(&app);
     let drain = Duration::from_secs(config.drain_seconds);
     let service = Farewell::new(http::router(app), leaving);
@@ -148,16 +151,25 @@ fn start_traces(settings: &TraceSettings) -> anyhow::Result<Traces> {
     Ok(Traces::start(&TraceExport { endpoint, sample_ratio: *sample_ratio, service_name })?)
 }
 
+/// A policy that is kept in force.
+struct Followed {
+    policy: tokio::task::JoinHandle<()>,
+    /// Who is asked about tokens of ServiceAccounts, where there is a cluster.
+    reviewer: Option<Arc<dyn TokenReviewer>>,
+}
+
 /// Puts the policy in force, and keeps it so in the background.
 async fn follow_policy(
     config: &ServeConfig,
     live: &Arc<Live>,
     shutdown: CancellationToken,
-) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+) -> anyhow::Result<Followed> {
     match config.policy.clone() {
         PolicySource::Kube { namespace, registry } => {
             let client = super::kube_client().await?;
-            Ok(tokio::spawn(kube_source::run(client, namespace, registry, Arc::clone(live), shutdown)))
+            let reviewer: Option<Arc<dyn TokenReviewer>> = Some(Arc::new(ClusterReviews::new(client.clone())));
+            let policy = tokio::spawn(kube_source::run(client, namespace, registry, Arc::clone(live), shutdown));
+            Ok(Followed { policy, reviewer })
         }
         PolicySource::Manifests { directory, state, hosts } => {
             let source = FileSource::open(directory.clone(), state, hosts, Arc::clone(live))?;
@@ -183,8 +195,14 @@ async fn follow_policy(
                     secret.name
                 );
             }
+            if loaded.inputs.registry.spec.authentication.service_accounts.is_some() {
+                bail!(
+                    "Registry {} lets ServiceAccounts in, and there is no cluster to ask about their tokens: take spec.authentication.serviceAccounts out of its manifest, or serve it with --kube",
+                    loaded.inputs.registry.metadata.name.as_deref().unwrap_or_default()
+                );
+            }
             standalone::print_help(config, &loaded);
-            Ok(tokio::spawn(source.run(shutdown)))
+            Ok(Followed { policy: tokio::spawn(source.run(shutdown)), reviewer: None })
         }
     }
 }

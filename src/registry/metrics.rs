@@ -1,25 +1,29 @@
-//! What is looked up when somebody reads the metrics: the policy in force, the password file, and the certificate.
+//! What is looked up when somebody reads the metrics: the policy in force, the password file, the keys of issuers, and the
+//! certificate.
 
 use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::auth::Live;
+use super::auth::{Issuers, Live};
 use super::http::CertificateFiles;
 use crate::telemetry::Metrics;
 
 #[derive(Debug)]
 struct Observed {
     live: Arc<Live>,
+    issuers: Arc<Issuers>,
     certificate: Option<Arc<CertificateFiles>>,
 }
 
-/// Has the policy, and the password file and the certificate if there are any, shown with the other metrics.
-pub fn observe(metrics: &Metrics, live: Arc<Live>, certificate: Option<Arc<CertificateFiles>>) {
-    metrics.register(|registry| registry.register_collector(Box::new(Observed { live, certificate })));
+/// Has the policy, and the password file, issuers and the certificate if there are any, shown with the other metrics.
+pub fn observe(metrics: &Metrics, live: Arc<Live>, issuers: Arc<Issuers>, certificate: Option<Arc<CertificateFiles>>) {
+    let observed = Observed { live, issuers, certificate };
+    metrics.register(|registry| registry.register_collector(Box::new(observed)));
 }
 
 impl Collector for Observed {
@@ -45,6 +49,25 @@ impl Collector for Observed {
         if let Some(time) = self.certificate.as_ref().and_then(|certificate| certificate.not_after()) {
             let help = "When the certificate that is served ends, in seconds since the epoch.";
             show("certificate_expiry_timestamp_seconds", help, time)?;
+        }
+        self.show_issuers(encoder)
+    }
+}
+
+impl Observed {
+    fn show_issuers(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(published) = self.live.current() else { return Ok(()) };
+        let issuers = published.snapshot.registry.providers.issuers().iter();
+        let tried = issuers.filter_map(|issuer| Some((&issuer.name, self.issuers.is_usable(issuer)?)));
+        let mut tried = tried.peekable();
+        if tried.peek().is_none() {
+            return Ok(());
+        }
+        let help = "Whether the keys of an OpenID Connect issuer could be fetched the last time: while it is 0, tokens by keys that are known are taken for an hour at most.";
+        let mut family = encoder.encode_descriptor("oidc_issuer_usable", help, None, MetricType::Gauge)?;
+        for (name, is_usable) in tried {
+            let gauge = ConstGauge::new(i64::from(is_usable));
+            gauge.encode(family.encode_family(&[("issuer", name.as_str())])?)?;
         }
         Ok(())
     }

@@ -17,12 +17,12 @@ use super::super::apply::{ApplyError, Owner, is_final};
 use super::super::context::{Context, ReconcileError};
 use super::super::finalizer;
 use super::super::status::{self, Verdict};
-use super::build::{self, Inputs, Objects, PolicyBinding, claim_name, names};
+use super::build::{self, Inputs, Objects, claim_name, names};
 use super::readiness::{Readiness, judge};
 use super::{client_certificates, htpasswd, keys, replicas, s3, tls};
 use crate::api::v1alpha1::{ConditionType, DeletionPolicy, Registry, RegistryStatus};
 
-/// A ClusterRoleBinding and a claim outlive their Registry if nobody takes care.
+/// ClusterRoleBindings and a claim outlive their Registry if nobody takes care.
 const FINALIZER: &str = "landfast.dev/registry";
 
 /// How often that is looked at which is not ours: the password file, and what is needed for a bucket.
@@ -41,8 +41,10 @@ pub(in super::super) async fn reconcile(
 
 async fn clean_up(registry: &Registry, context: &Context) -> Result<(), ReconcileError> {
     let owner = Owner::from(registry);
-    let binding = names::policy_cluster_role_binding(registry);
-    context.apply.delete_surely::<ClusterRoleBinding>(&owner, None, &binding).await?;
+    for cluster_role in names::CLUSTER_ROLES {
+        let binding = names::cluster_role_binding(registry, cluster_role);
+        context.apply.delete_surely::<ClusterRoleBinding>(&owner, None, &binding).await?;
+    }
     // Only the claim that this very spec has made: one that was brought stays, and so does one that an earlier
     // Registry of the same name left behind.
     let claim = &registry.spec.storage.persistent_volume_claim;
@@ -110,6 +112,7 @@ async fn apply_all(registry: &Registry, context: &Context, now: Timestamp) -> Re
         role,
         role_binding,
         policy_binding,
+        cluster_role_bindings,
         config_map,
         persistent_volume_claim,
         service,
@@ -127,16 +130,22 @@ async fn apply_all(registry: &Registry, context: &Context, now: Timestamp) -> Re
     apply.apply(&owner, service_account).await?;
     apply.apply(&owner, role).await?;
     apply.apply(&owner, role_binding).await?;
-    match policy_binding {
-        PolicyBinding::Namespace(binding) => {
-            apply.apply(&owner, binding).await?;
-            let other = names::policy_cluster_role_binding(registry);
-            apply.delete::<ClusterRoleBinding>(&owner, None, &other).await?;
+    let has_policy_binding = policy_binding.is_some();
+    if let Some(binding) = policy_binding {
+        apply.apply(&owner, binding).await?;
+    }
+    for cluster_role in names::CLUSTER_ROLES {
+        match cluster_role_bindings.iter().find(|binding| binding.role_ref.name == cluster_role) {
+            Some(binding) => drop(apply.apply(&owner, binding.clone()).await?),
+            None => {
+                let name = names::cluster_role_binding(registry, cluster_role);
+                apply.delete::<ClusterRoleBinding>(&owner, None, &name).await?;
+            }
         }
-        PolicyBinding::Cluster(binding) => {
-            apply.apply(&owner, binding).await?;
-            apply.delete::<RoleBinding>(&owner, namespace, &names::policy_role_binding(registry)).await?;
-        }
+    }
+    // Only now: the pods read their policy by the one or the other.
+    if !has_policy_binding {
+        apply.delete::<RoleBinding>(&owner, namespace, &names::policy_role_binding(registry)).await?;
     }
     apply.apply(&owner, config_map).await?;
     let mut problem = tls.problem.clone().or(htpasswd::problem(registry, context).await?);

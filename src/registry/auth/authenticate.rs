@@ -10,6 +10,7 @@ use http::header::AUTHORIZATION;
 use k8s_openapi::jiff::Timestamp;
 use subtle::ConstantTimeEq as _;
 
+use super::external::{External, Issuers, Jwt, TokenReviewer};
 use super::failures::Failures;
 use super::logins::{Logins, Verified};
 use super::token::{AccessClaims, RefreshClaims, TokenCache};
@@ -60,7 +61,7 @@ impl Credentials {
 pub enum Caller {
     /// No credentials, no token.
     Anonymous,
-    /// By a password or a refresh token. `stamp` stands for the password of a user ([`Users::stamp`](crate::policy::Users::stamp)),
+    /// By a password, a token of somebody else's, or a refresh token. `stamp` stands for the password of a user ([`Users::stamp`](crate::policy::Users::stamp)),
     /// or for what the Registry says about his provider ([`Providers::stamp`](crate::policy::Providers::stamp)).
     Known { identity: Identity, expires: Option<i64>, stamp: Option<String> },
     /// By an access token, which may be an anonymous client's.
@@ -158,20 +159,27 @@ pub struct Attempt<'a> {
 pub struct Authenticator {
     tokens: TokenCache,
     logins: Logins,
+    external: External,
     failures: Arc<Failures>,
 }
 
 impl Authenticator {
-    pub fn new(limits: &Limits) -> Self {
-        Self { tokens: TokenCache::default(), logins: Logins::new(limits), failures: Arc::default() }
+    /// `reviewer` is asked about tokens of ServiceAccounts; without one none can log in.
+    pub fn new(limits: &Limits, issuers: Arc<Issuers>, reviewer: Option<Arc<dyn TokenReviewer>>) -> Self {
+        let external = External::new(limits, issuers, reviewer);
+        Self { tokens: TokenCache::default(), logins: Logins::new(limits), external, failures: Arc::default() }
     }
 
-    /// Who makes a request. Only the password of a user takes time, and only if it was not shown just before.
+    /// Who makes a request. Only the password of a user and the token of somebody else may take time, and only if it was
+    /// not shown just before.
     pub async fn authenticate(&self, credentials: &Credentials, attempt: Attempt<'_>) -> Result<Caller, AuthError> {
         match credentials {
             Credentials::None => Ok(Caller::Anonymous),
             Credentials::Basic { username, password } => self.log_in(username, password, attempt).await,
             Credentials::Bearer(token) => {
+                if let Some(jwt) = self.external.read(token, attempt.published) {
+                    return self.log_in_external(&jwt, attempt).await;
+                }
                 let verified = self.tokens.verify(token, attempt.published, attempt.now);
                 verified.map(Caller::Token).map_err(|error| self.refuse_token(error, attempt))
             }
@@ -196,6 +204,10 @@ impl Authenticator {
     async fn log_in(&self, username: &str, password: &str, attempt: Attempt<'_>) -> Result<Caller, AuthError> {
         let caller = if CredentialSubject::is_username(username) {
             self.log_in_with_credential(username, password, attempt)?
+        } else if attempt.published.users.stamp(username).is_some() {
+            self.log_in_user(username, password, attempt).await?
+        } else if let Some(jwt) = self.external.read(password, attempt.published) {
+            return self.log_in_external(&jwt, attempt).await;
         } else {
             self.log_in_user(username, password, attempt).await?
         };
@@ -258,6 +270,16 @@ impl Authenticator {
         }
         let user = User::htpasswd(name).map_err(|_| AuthError::Password(None))?;
         Ok(Caller::Known { identity: Identity::User(user), expires: None, stamp: Some(stamp.to_owned()) })
+    }
+
+    /// The token says who it is, whatever the user name.
+    async fn log_in_external(&self, jwt: &Jwt<'_>, attempt: Attempt<'_>) -> Result<Caller, AuthError> {
+        let caller = self.external.log_in(jwt, attempt, &self.logins).await.map_err(|error| match error {
+            AuthError::External(error) if !error.is_of_time() => self.count_forged(error.into(), attempt),
+            error => error,
+        })?;
+        caller.check_valid(attempt.published, attempt.now)?;
+        Ok(caller)
     }
 
     fn check_failures(&self, account: &str, attempt: Attempt<'_>) -> Result<(), AuthError> {

@@ -1,7 +1,7 @@
 //! Why a caller is turned away.
 
-use super::CertificateRefusal;
-use crate::policy::{CredentialError, Denial};
+use super::{CertificateRefusal, ExternalTokenError};
+use crate::policy::{CredentialError, Denial, Provider};
 
 /// Why a caller is turned away. The texts are for the client.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,12 @@ pub enum AuthError {
     Password(#[source] Option<CredentialError>),
     #[error("the token is not valid; get a new one")]
     Token(#[source] CredentialError),
+    /// A token that somebody else has signed, shown in place of a password or as a bearer token.
+    #[error(transparent)]
+    External(#[from] ExternalTokenError),
+    /// Whether the token is good, nobody can tell now.
+    #[error("{provider} can't be reached to verify the token; try again")]
+    Unreachable { provider: Provider },
     #[error("the credential has been revoked or has expired; get a new one")]
     Revoked,
     #[error("the client certificate is refused: {0}")]

@@ -5,8 +5,8 @@
 //!   over everything that the verdict depends on. A user's other password, or other signing keys, are another entry.
 //! - What is remembered is that a password fits. Whether the account still exists, and whether a credential has
 //!   expired, is asked each time.
-//! - However many logins come in, few are computed at a time, so that the rest of the registry goes on; and of many equal
-//!   ones that come together only the first. One client has a share of the places to wait in.
+//! - However many logins come in, few are computed at a time ([`Turns`]), so that the rest of the registry goes on; and of
+//!   many equal ones that come together only the first.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,18 +14,14 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use moka::sync::Cache;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::AuthError;
+use super::turns::{Turn, Turns};
 use crate::config::Limits;
 use crate::policy::{CredentialClaims, Users};
-use crate::registry::shares::Shares;
 
 const REMEMBERED: u64 = 10_000;
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
-/// Logins that wait for their turn. More are sent away. Those of one client are a part of them, which is enough for the
-/// people behind one address to come all at once.
-const WAITING: usize = 2048;
 
 /// Stands for a user name, a password, and what they were compared with.
 pub(super) type LoginKey = [u8; 32];
@@ -41,14 +37,7 @@ pub(super) enum Verified {
 pub(super) struct Logins {
     key: Arc<hmac::Key>,
     verified: Cache<LoginKey, Verified>,
-    waiting: Arc<Semaphore>,
-    shares: Shares,
-    working: Arc<Semaphore>,
-}
-
-/// The right to compute one password hash.
-pub(super) struct Turn {
-    _working: OwnedSemaphorePermit,
+    turns: Turns,
 }
 
 impl Logins {
@@ -58,9 +47,7 @@ impl Logins {
         Self {
             key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)),
             verified: Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build(),
-            waiting: Arc::new(Semaphore::new(WAITING)),
-            shares: Shares::new(limits.share_of(WAITING)),
-            working: Arc::new(Semaphore::new(processors.div_ceil(2))),
+            turns: Turns::new(limits, processors.div_ceil(2)),
         }
     }
 
@@ -90,13 +77,9 @@ impl Logins {
         tag.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
-    /// Waits for a turn.
+    /// Waits for the right to compute one password hash.
     pub async fn turn(&self, client: IpAddr) -> Result<Turn, AuthError> {
-        let _share = self.shares.take(client).ok_or(AuthError::Busy)?;
-        let _waiting = self.waiting.try_acquire().map_err(|_| AuthError::Busy)?;
-        // It is never closed.
-        let working = Arc::clone(&self.working).acquire_owned().await.map_err(|_| AuthError::Busy)?;
-        Ok(Turn { _working: working })
+        self.turns.take(client).await
     }
 
     /// Whether this is the user's password. The turn lasts as long as the work, also if nobody waits for it any more, and
@@ -125,42 +108,6 @@ impl Logins {
 mod tests {
     use super::*;
 
-    fn client(number: usize) -> IpAddr {
-        IpAddr::V4(u32::try_from(number).unwrap().into())
-    }
-
-    /// All turns are taken, and a client waits for as many as it may.
-    async fn waiting_client(logins: &Logins) -> (Vec<Turn>, Vec<tokio::task::JoinHandle<bool>>) {
-        let mut turns = Vec::new();
-        for _ in 0..logins.working.available_permits() {
-            turns.push(logins.turn(client(0)).await.ok().unwrap());
-        }
-        let share = Limits::default().share_of(WAITING);
-        let wait = |_| {
-            let logins = logins.clone();
-            tokio::spawn(async move { logins.turn(client(1)).await.is_ok() })
-        };
-        let waiting = (0..share).map(wait).collect();
-        while logins.waiting.available_permits() > WAITING - share {
-            tokio::task::yield_now().await;
-        }
-        (turns, waiting)
-    }
-
-    #[tokio::test]
-    async fn one_client_leaves_places_to_others() {
-        let logins = Logins::new(&Limits::default());
-        let (turns, waiting) = waiting_client(&logins).await;
-        assert!(matches!(logins.turn(client(1)).await, Err(AuthError::Busy)));
-        let other = logins.turn(client(2));
-        drop(turns);
-        assert!(other.await.is_ok());
-        for task in waiting {
-            assert!(task.await.unwrap());
-        }
-        assert!(logins.turn(client(1)).await.is_ok());
-    }
-
     #[test]
     fn no_two_logins_have_the_same_key() {
         let logins = Logins::new(&Limits::default());
@@ -172,36 +119,11 @@ mod tests {
     #[tokio::test]
     async fn a_verdict_that_nobody_waits_for_is_noted() {
         let (logins, (told, heard)) = (Logins::new(&Limits::default()), tokio::sync::oneshot::channel());
-        let turn = logins.turn(client(0)).await.ok().unwrap();
+        let turn = logins.turn([192, 0, 2, 1].into()).await.ok().unwrap();
         let noted = move |fits| told.send(fits).unwrap();
         let work = logins.compute(turn, Arc::default(), "alice".to_owned(), "wrong".to_owned(), noted);
         let abandoned = futures::future::select(Box::pin(work), futures::future::ready(()));
         drop(abandoned.await);
         assert!(!heard.await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn few_work_and_a_bounded_number_waits() {
-        let logins = Logins::new(&Limits::default());
-        let working = logins.working.available_permits();
-        let mut turns = Vec::new();
-        for _ in 0..working {
-            turns.push(logins.turn(client(0)).await.ok().unwrap());
-        }
-        let share = Limits::default().share_of(WAITING);
-        let waiting: Vec<_> = (0..WAITING)
-            .map(|place| {
-                let logins = logins.clone();
-                tokio::spawn(async move { logins.turn(client(place / share)).await.is_ok() })
-            })
-            .collect();
-        while logins.waiting.available_permits() > 0 {
-            tokio::task::yield_now().await;
-        }
-        assert!(matches!(logins.turn(client(WAITING)).await, Err(AuthError::Busy)));
-        drop(turns);
-        for task in waiting {
-            assert!(task.await.unwrap());
-        }
     }
 }

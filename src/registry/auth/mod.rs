@@ -9,6 +9,8 @@
 //! # Guarantees
 //! - A token is only an upper bound: each request is decided by the policy of its own moment ([`Live`]), so that a
 //!   revocation works at once, whatever tokens are about.
+//! - What others vouch for is verified with them or with their keys, and ends with what the Registry says about them
+//!   ([`external`]).
 //! - Bad credentials are refused, never taken for none.
 //! - A user's tokens end with him and with his password; what was verified once is remembered for a minute at most, and only
 //!   together with what it was verified against ([`logins`]).
@@ -19,6 +21,7 @@ pub mod authenticate;
 pub mod challenge;
 mod client_certificates;
 mod error;
+mod external;
 mod failures;
 mod grant;
 mod htpasswd;
@@ -26,10 +29,15 @@ mod live;
 mod logins;
 pub mod token;
 mod token_request;
+mod turns;
+
+#[cfg(test)]
+mod tests;
 
 pub use authenticate::{Attempt, Authenticator, Caller, Credentials};
 pub use client_certificates::{Authorities, CertificateRefusal, ClientCertificate};
 pub use error::AuthError;
+pub use external::{ExternalTokenError, Issuers, ReviewError, Reviewed, TokenReviewer};
 pub use grant::{TokenResponse, issue};
 pub use htpasswd::{HtpasswdFile, HtpasswdFileError};
 pub use live::{Live, Published};

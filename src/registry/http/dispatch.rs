@@ -103,12 +103,12 @@ impl Permitted<'_> {
 pub fn router(app: App) -> axum::Router {
     let limits = Arc::clone(&app.limits);
     let shared = Arc::new(Shared {
-        app,
-        authenticator: Authenticator::new(&limits),
+        authenticator: Authenticator::new(&limits, Arc::clone(&app.issuers), app.reviewer.clone()),
         manifest_memory: Arc::new(Semaphore::new(kibibytes(limits.manifest_memory_bytes) as usize)),
         uploads: Arc::new(Semaphore::new(limits.uploads)),
         upload_shares: Shares::new(limits.share_of(limits.uploads)),
         deletions: Arc::new(Semaphore::new(DELETIONS)),
+        app,
     });
     axum::Router::new().fallback(move |request: Request<Body>| answer(Arc::clone(&shared), request))
 }

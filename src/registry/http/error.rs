@@ -177,6 +177,7 @@ impl RequestError {
                 add(RETRY_AFTER, &retry_after.to_string())
             }
             RequestError::Auth(AuthError::Busy) => add(RETRY_AFTER, "1"),
+            RequestError::Auth(AuthError::Unreachable { .. }) => add(RETRY_AFTER, "5"),
             RequestError::Busy { .. }
             | RequestError::ClientBusy { .. }
             | RequestError::TooManyDeletions
@@ -235,12 +236,15 @@ fn auth_status(error: &AuthError) -> StatusCode {
         | AuthError::Header
         | AuthError::Password(_)
         | AuthError::Token(_)
+        | AuthError::External(_)
         | AuthError::Revoked
         | AuthError::Certificate(_)
         | AuthError::InsufficientScope
         | AuthError::Denied(Denial::Anonymous | Denial::Revoked) => StatusCode::UNAUTHORIZED,
         AuthError::Denied(Denial::NotPermitted { .. } | Denial::NoProject { .. }) => StatusCode::FORBIDDEN,
         AuthError::TooManyFailures { .. } | AuthError::Busy => StatusCode::TOO_MANY_REQUESTS,
+        // Not 401: clients take that for a wrong password, and forget theirs.
+        AuthError::Unreachable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         AuthError::Signing(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -250,6 +254,7 @@ fn auth_code(error: &AuthError) -> ErrorCode {
         StatusCode::FORBIDDEN => ErrorCode::Denied,
         StatusCode::UNAUTHORIZED => ErrorCode::Unauthorized,
         StatusCode::TOO_MANY_REQUESTS => ErrorCode::TooManyRequests,
+        StatusCode::SERVICE_UNAVAILABLE => ErrorCode::Unavailable,
         _ => ErrorCode::Unknown,
     }
 }
@@ -258,13 +263,14 @@ fn auth_code(error: &AuthError) -> ErrorCode {
 fn challenge_error(error: &AuthError) -> Option<&'static str> {
     match error {
         AuthError::InsufficientScope => Some("insufficient_scope"),
-        AuthError::Header | AuthError::Token(_) | AuthError::Revoked => Some("invalid_token"),
+        AuthError::Header | AuthError::Token(_) | AuthError::External(_) | AuthError::Revoked => Some("invalid_token"),
         AuthError::Required
         | AuthError::Password(_)
         | AuthError::Certificate(_)
         | AuthError::Denied(_)
         | AuthError::TooManyFailures { .. }
         | AuthError::Busy
+        | AuthError::Unreachable { .. }
         | AuthError::Signing(_) => None,
     }
 }

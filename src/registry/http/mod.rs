@@ -49,7 +49,7 @@ pub use self::origin::{Connection, Scheme};
 pub use self::route::Route;
 pub use self::server::{Bounds, serve};
 pub use self::tls::{CertificateFiles, TlsError};
-use super::auth::Live;
+use super::auth::{Issuers, Live, TokenReviewer};
 use super::content::Content;
 use crate::config::{Limits, Proxies};
 use crate::telemetry::Traces;
@@ -69,12 +69,17 @@ pub struct App {
     pub limits: Arc<Limits>,
     /// Where requests get their spans from.
     pub traces: Traces,
+    /// OpenID Connect issuers, with their keys.
+    pub issuers: Arc<Issuers>,
+    /// Who is asked about tokens of ServiceAccounts. Without one none can log in.
+    pub reviewer: Option<Arc<dyn TokenReviewer>>,
 }
 
 impl App {
-    /// With the system's clock and the default limits, without proxies and without traces.
+    /// With the system's clock and the default limits, without proxies, traces and a cluster.
     pub fn new(content: Content, live: Arc<Live>, metrics: HttpMetrics) -> Self {
         let (clock, proxies, traces) = (Arc::new(Timestamp::now), Proxies::default(), Traces::default());
-        Self { content, live, metrics, clock, proxies, limits: Arc::default(), traces }
+        let (limits, issuers, reviewer) = (Arc::default(), Arc::default(), None);
+        Self { content, live, metrics, clock, proxies, limits, traces, issuers, reviewer }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! # Flow
 //! The Registry and its keys are followed by name, and the rest where Projects may come from: in the Registry's own
-//! namespace, or everywhere. Each change wakes one task, which waits a moment for more, compiles, and publishes.
+//! namespace, or everywhere. Namespaces are followed where Projects or ServiceAccounts are chosen by them. Each change wakes one task, which waits a moment for more, compiles, and publishes.
 //!
 //! # Guarantees
 //! - Nothing is published before everything has been read once.
@@ -44,12 +44,27 @@ struct Source {
     changed: Arc<Notify>,
 }
 
-/// What a policy is compiled from, as far as it depends on where Projects may come from.
+/// How far the Registry reaches: what is followed for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Reach {
+    /// Projects from other namespaces than its own.
+    everywhere: bool,
+    namespaces: bool,
+}
+
+impl Reach {
+    fn of(registry: &Registry) -> Self {
+        let everywhere = registry.spec.project_namespaces.from != NamespacesFrom::Same;
+        Self { everywhere, namespaces: everywhere || registry.spec.authentication.selects_service_accounts() }
+    }
+}
+
+/// What a policy is compiled from, as far as it depends on the reach.
 struct Objects {
     projects: Store<Project>,
     policies: Store<RepositoryPolicy>,
     members: Store<Member>,
-    /// Only where they may be read: not if all Projects come from the Registry's own namespace.
+    /// Only where they may be read, because something is chosen by them.
     namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
 }
 
@@ -89,18 +104,19 @@ impl Source {
         }
     }
 
-    /// Follows other namespaces when the Registry changes where Projects may come from. Until they have been read the
-    /// old ones stay followed: a revocation there counts all the while.
+    /// Follows other objects when the Registry changes how far it reaches. Until they have been read the old ones stay
+    /// followed: a revocation there counts all the while.
     async fn publish_for_ever(&self, registries: &Store<Registry>, secrets: &Store<Secret>) {
         // The writers live as long as this future.
         let _ = tokio::join!(registries.wait_until_ready(), secrets.wait_until_ready());
-        let mut from = self.first_registry(registries).await.spec.project_namespaces.from;
-        let (mut objects, followers) = self.objects(from);
+        let first = self.first_registry(registries).await;
+        let mut reach = Reach::of(&first);
+        let (mut objects, followers) = self.objects(reach);
         let mut followers: BoxFuture<'_, ()> = Box::pin(followers);
         loop {
             let wanted = tokio::select! {
                 () = &mut followers => return,
-                wanted = self.publish_while(from, registries, secrets, &objects) => wanted,
+                wanted = self.publish_while(reach, registries, secrets, &objects) => wanted,
             };
             let (next, next_followers) = self.objects(wanted);
             let mut next_followers: BoxFuture<'_, ()> = Box::pin(next_followers);
@@ -111,7 +127,7 @@ impl Source {
                 _ = self.publish_while(wanted, registries, secrets, &objects) => false,
             };
             if read {
-                (from, objects, followers) = (wanted, next, next_followers);
+                (reach, objects, followers) = (wanted, next, next_followers);
             }
         }
     }
@@ -127,18 +143,16 @@ impl Source {
         }
     }
 
-    fn objects(&self, from: NamespacesFrom) -> (Objects, impl Future<Output = ()>) {
+    fn objects(&self, reach: Reach) -> (Objects, impl Future<Output = ()>) {
         let (projects, project_writer) = store();
         let (policies, policy_writer) = store();
         let (members, member_writer) = store();
         let (namespaces, namespace_writer) = store();
         let every = watcher::Config::default;
         let client = || self.client.clone();
-        let here = from == NamespacesFrom::Same;
-        let selected = !here;
         macro_rules! api {
             () => {
-                if here { Api::namespaced(client(), &self.namespace) } else { Api::all(client()) }
+                if reach.everywhere { Api::all(client()) } else { Api::namespaced(client(), &self.namespace) }
             };
         }
         let followers = {
@@ -151,7 +165,7 @@ impl Source {
             );
             async move {
                 let namespaces = async {
-                    if selected {
+                    if reach.namespaces {
                         namespace_follower.await;
                     } else {
                         std::future::pending::<()>().await;
@@ -160,26 +174,26 @@ impl Source {
                 tokio::join!(others.0, others.1, others.2, namespaces);
             }
         };
-        let namespaces = selected.then_some(namespaces);
+        let namespaces = reach.namespaces.then_some(namespaces);
         (Objects { projects, policies, members, namespaces }, followers)
     }
 
-    /// Publishes after each change, until the Registry wants Projects from elsewhere than `from`: from where.
+    /// Publishes after each change, until the Registry reaches farther than `reach`, or less far: how far.
     async fn publish_while(
         &self,
-        from: NamespacesFrom,
+        reach: Reach,
         registries: &Store<Registry>,
         secrets: &Store<Secret>,
         objects: &Objects,
-    ) -> NamespacesFrom {
+    ) -> Reach {
         objects.ready().await;
         let mut keys: Option<(Option<String>, Arc<KeySet>)> = None;
         loop {
             // Registered before the state is read, so that no change falls between.
             let changed = self.changed.notified();
             if let Some(registry) = registries.state().into_iter().next() {
-                let wanted = registry.spec.project_namespaces.from;
-                if wanted != from {
+                let wanted = Reach::of(&registry);
+                if wanted != reach {
                     return wanted;
                 }
                 keys = self.read_keys(secrets, keys);

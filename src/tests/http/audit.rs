@@ -7,15 +7,18 @@ use std::sync::Once;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jsonwebtoken::Algorithm;
 use landfast::oci::Digest;
-use landfast::policy::{FailureLimits, Glob, ImmutableTags, PolicyRule, Role};
+use landfast::policy::{FailureLimits, Glob, ImmutableTags, OidcIssuer, PolicyRule, Providers, Role};
 use landfast::telemetry::UNVERIFIED;
+use serde_json::json;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
-use crate::harness::{OCI_MANIFEST, Registry, Reply, image, snapshot};
+use crate::harness::{NOW, OCI_MANIFEST, Registry, Reply, image, snapshot};
+use crate::issuer::{Issuer, Key};
 
 pub type Line = BTreeMap<&'static str, String>;
 
@@ -440,4 +443,45 @@ async fn the_deletion_of_a_repository_is_recorded_as_what_it_is() {
         (&*hidden["event"], &*hidden["identity"], &*hidden["repository"]),
         ("denied", "robot/ns/librarian", "team/app")
     );
+}
+
+/// He is named once his token has been verified, and not before.
+#[tokio::test]
+async fn a_login_by_a_token_of_somebody_else_names_him_and_never_holds_the_token() {
+    let (key, forger) = (Key::new("one", Algorithm::ES256), Key::new("one", Algorithm::ES256));
+    let issuer = Issuer::start("127.0.0.1", &[&key]).await;
+    let registry = Registry::new();
+    let mut policy = snapshot();
+    let definition = OidcIssuer {
+        name: "corp".to_owned(),
+        url: issuer.url.clone(),
+        discovery_url: None,
+        certificate_authority: Some(issuer.authority.clone()),
+        audiences: vec!["registry".to_owned()],
+        username_claim: "sub".to_owned(),
+        groups_claim: None,
+        conditions: vec![],
+    };
+    policy.registry.providers = Providers::new(vec![definition], None, None);
+    registry.publish(policy);
+    let claims = json!({"iss": issuer.url, "aud": "registry", "sub": "alice", "exp": NOW + 60});
+    let lines = Lines::of("audit");
+    for (key, names) in [(key, ["verified", "verified"].as_slice()), (forger, &[UNVERIFIED])] {
+        let token = key.sign(&claims);
+        let header = format!("Basic {}", STANDARD.encode(format!("ci:{token}")));
+        registry.request("GET", "/token").header("authorization", &header).from(CLIENT).send().await;
+        let logged = LOGGED.take();
+        let held = |line: &Line| line.values().any(|value| value.contains(&token) || value.contains(&header));
+        assert!(!logged.iter().any(|(_, line)| held(line)), "{logged:?}");
+        LOGGED.set(logged);
+        let audited: Vec<_> = lines.events().collect();
+        assert_eq!(audited.iter().map(|(metadata, _)| metadata.name()).collect::<Vec<_>>(), names);
+        let identity = if names.len() == 2 { "oidc:corp:alice" } else { "-" };
+        assert!(audited.iter().all(|(_, line)| line["identity"] == identity), "{audited:?}");
+        if names.len() == 1 {
+            let (_, line) = &audited[0];
+            assert_eq!((&*line["event"], &*line["user"], &*line["result"]), ("login", "ci", "refused"));
+            assert_eq!(line["reason"], "the token's signature is wrong");
+        }
+    }
 }

@@ -24,7 +24,7 @@ use landfast::policy::{
     CredentialClaims, CredentialSubject, Grant, KeySet, ProjectEntry, RegistryFacts, RobotGrant, Role, Scope,
     SigningKey, Snapshot, Users, Visibility,
 };
-use landfast::registry::auth::Live;
+use landfast::registry::auth::{Issuers, Live, TokenReviewer};
 use landfast::registry::content::Content;
 use landfast::registry::http::{App, Bounds, Connection, HttpMetrics, router};
 use landfast::registry::storage::memory::MemoryStore;
@@ -43,6 +43,7 @@ pub struct Registry {
     pub keys: Arc<KeySet>,
     pub metrics: Metrics,
     pub bounds: Bounds,
+    pub issuers: Arc<Issuers>,
     clock: Arc<AtomicI64>,
     /// What its storage needs to be there.
     _place: Option<Place>,
@@ -189,6 +190,16 @@ impl Registry {
         registry
     }
 
+    /// With the policy above, in a cluster that is asked about tokens.
+    pub fn asking(reviewer: Arc<dyn TokenReviewer>) -> Self {
+        let (store, place) = storage();
+        let built =
+            Self::build_with(store, None, Proxies::default(), Traces::default(), Limits::default(), Some(reviewer));
+        let registry = Self { _place: place, ..built };
+        registry.publish(snapshot());
+        registry
+    }
+
     fn build(proxies: Proxies, traces: Traces, limits: Limits) -> Self {
         let (store, place) = storage();
         Self { _place: place, ..Self::build_over(store, None, proxies, traces, limits) }
@@ -201,6 +212,19 @@ impl Registry {
         traces: Traces,
         limits: Limits,
     ) -> Self {
+        Self::build_with(store, redirect, proxies, traces, limits, None)
+    }
+
+    fn build_with(
+        store: Arc<dyn ObjectStore>,
+        redirect: Option<Arc<dyn SignedUrls>>,
+        proxies: Proxies,
+        traces: Traces,
+        limits: Limits,
+        reviewer: Option<Arc<dyn TokenReviewer>>,
+    ) -> Self {
+        // As `main` does. Already installed by another test: the same one.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (live, clock, metrics) = (Arc::new(Live::new()), Arc::new(AtomicI64::new(NOW)), Metrics::new());
         let store = MeteredStore::new(store, "memory", &metrics);
         let content = Content::new(Arc::new(store)).with_redirect(redirect);
@@ -210,8 +234,9 @@ impl Registry {
         let time = Arc::clone(&clock);
         app.clock = Arc::new(move || Timestamp::from_second(time.load(Ordering::Relaxed)).unwrap());
         app.limits = Arc::new(limits);
-        let bounds = Bounds::of(&app);
-        Self { router: router(app), bounds, live, keys: keys(1), metrics, clock, _place: None }
+        app.reviewer = reviewer;
+        let (bounds, issuers) = (Bounds::of(&app), Arc::clone(&app.issuers));
+        Self { router: router(app), bounds, live, keys: keys(1), metrics, issuers, clock, _place: None }
     }
 
     pub fn publish(&self, snapshot: Snapshot) {

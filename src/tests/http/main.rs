@@ -2,12 +2,16 @@
 //! to one in a bucket.
 
 mod access;
+mod attacks;
 mod audit;
 mod certificates;
 mod connections;
 mod corpus;
+mod external;
 mod harness;
 mod immutable;
+#[path = "../issuer.rs"]
+mod issuer;
 mod limits;
 mod logins;
 mod matrix;

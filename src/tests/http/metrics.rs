@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use jsonwebtoken::Algorithm;
 use landfast::config::{TlsSettings, TlsVersion};
+use landfast::policy::{OidcIssuer, Providers};
 use landfast::registry::http::CertificateFiles;
 use landfast::registry::metrics::observe;
+use serde_json::json;
 
-use crate::harness::Registry;
+use crate::harness::{NOW, Registry, snapshot};
+use crate::issuer::Key;
 
 /// Set, it makes the test write the page instead of comparing it.
 const WRITE: &str = "LANDFAST_WRITE_METRICS_PAGE";
@@ -74,9 +78,26 @@ async fn used() -> String {
         CertificateFiles::load(TlsSettings { certificate, key, minimum_version: TlsVersion::default() }).await.unwrap();
 
     let registry = Registry::new();
-    observe(&registry.metrics, Arc::clone(&registry.live), Some(Arc::new(certificate)));
+    observe(&registry.metrics, Arc::clone(&registry.live), Arc::clone(&registry.issuers), Some(Arc::new(certificate)));
     registry.push_image("dev", "team/app", "v1", b"layer").await;
     registry.request("GET", "/v2/").send().await.expect(401);
+    // Of an issuer that is not there.
+    let issuer = OidcIssuer {
+        name: "corp".to_owned(),
+        url: "https://127.0.0.1:1".to_owned(),
+        discovery_url: None,
+        certificate_authority: None,
+        audiences: vec!["registry".to_owned()],
+        username_claim: "sub".to_owned(),
+        groups_claim: None,
+        conditions: vec![],
+    };
+    let mut policy = snapshot();
+    policy.registry.providers = Providers::new(vec![issuer], None, None);
+    registry.publish(policy);
+    let claims = json!({"iss": "https://127.0.0.1:1", "aud": "registry", "sub": "a", "exp": NOW + 1});
+    let token = Key::new("a", Algorithm::ES256).sign(&claims);
+    registry.request("GET", "/v2/").bearer(&token).send().await.expect(503);
     registry.live.note_problems(3);
     registry.live.note_password_file(true);
     registry.metrics.encode().unwrap()
@@ -96,7 +117,8 @@ async fn every_metric_is_documented() {
 #[tokio::test]
 async fn the_policy_in_force_can_be_watched() {
     let text = used().await;
-    assert!(text.contains("landfast_policy_revision 1\n"), "{text}");
+    assert!(text.contains("landfast_policy_revision 2\n"), "{text}");
+    assert!(text.contains("landfast_oidc_issuer_usable{issuer=\"corp\"} 0\n"), "{text}");
     assert!(text.contains("landfast_policy_problems 3\n"), "{text}");
     assert!(text.contains("landfast_password_file_usable 1\n"), "{text}");
 }

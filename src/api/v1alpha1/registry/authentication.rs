@@ -3,7 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::v1alpha1::{Duration, NamespaceSelection};
+use crate::api::v1alpha1::{Duration, NamespaceSelection, NamespacesFrom};
 
 /// How clients log in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -24,14 +24,14 @@ pub struct Authentication {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub htpasswd_secret_ref: Option<HtpasswdSecret>,
 
-    /// Lets ServiceAccounts of the cluster in: the token, as `kubectl create token` makes it, is the password, whatever the
-    /// user name, or a bearer token. The API server is asked about it and the answer kept for a short time. Members name
-    /// them by the kind `ServiceAccount`. Default: none are let in.
+    /// Lets ServiceAccounts of the cluster in: the token, as `kubectl create token` makes it, is the password, with any user
+    /// name that is not in the password file, or a bearer token. The API server is asked about it and the answer kept for a
+    /// minute at most. Members name them by the kind `ServiceAccount`. It needs a cluster. Default: none are let in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_accounts: Option<ServiceAccounts>,
 
-    /// OpenID Connect issuers whose ID tokens let people and workloads in: the token is the password, whatever the user
-    /// name, or a bearer token. Members name such a user `oidc:<issuer>:<user>`, a group `oidc:<issuer>:<group>`.
+    /// OpenID Connect issuers whose ID tokens let people and workloads in: the token is the password, with any user name
+    /// that is not in the password file, or a bearer token. It ends with what is said here about its issuer. Members name such a user `oidc:<issuer>:<user>`, a group `oidc:<issuer>:<group>`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -58,6 +58,13 @@ pub struct Authentication {
             .message("signingKeyRotation must be at least 1d")
     )]
     pub signing_key_rotation: Option<Duration>,
+}
+
+impl Authentication {
+    /// Whether ServiceAccounts are let in by the labels of their namespaces, which somebody has to read then.
+    pub fn selects_service_accounts(&self) -> bool {
+        self.service_accounts.as_ref().is_some_and(|accounts| accounts.namespaces.from == NamespacesFrom::Selector)
+    }
 }
 
 /// ServiceAccounts that can log in.
@@ -117,7 +124,7 @@ pub struct OidcIssuer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub groups_claim: Option<String>,
-    /// What else a token has to say, all of it. For an issuer that serves the whole world, such as a public CI service,
+    /// What else a token has to say, all of it; truth values and numbers count as texts. For an issuer that serves the whole world, such as a public CI service,
     /// say here whose workloads are meant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

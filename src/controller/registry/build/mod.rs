@@ -20,12 +20,11 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, Role, RoleBinding};
 
 use crate::api::v1alpha1::Registry;
 
 pub use persistent_volume_claim::claim_name;
-pub use role::PolicyBinding;
 
 /// Port of the container that serves the registry.
 const REGISTRY_PORT: u16 = 5000;
@@ -65,8 +64,9 @@ pub struct Objects {
     pub service_account: ServiceAccount,
     pub role: Role,
     pub role_binding: RoleBinding,
-    /// One of two kinds; the other one must not exist.
-    pub policy_binding: PolicyBinding,
+    pub policy_binding: Option<RoleBinding>,
+    /// Each by the name of its ClusterRole; those for others must not exist.
+    pub cluster_role_bindings: Vec<ClusterRoleBinding>,
     pub config_map: ConfigMap,
     pub persistent_volume_claim: Option<PersistentVolumeClaim>,
     pub service: Service,
@@ -88,6 +88,7 @@ pub fn objects(inputs: &Inputs<'_>) -> Objects {
         role: role::build(inputs),
         role_binding: role::build_binding(inputs),
         policy_binding: role::build_policy_binding(inputs),
+        cluster_role_bindings: role::build_cluster_bindings(inputs),
         config_map: config_map::build(inputs),
         persistent_volume_claim: persistent_volume_claim::build(inputs),
         service: service::build(inputs),

@@ -15,8 +15,14 @@ pub const REGISTRY: &str = "landfast.dev/registry";
 pub const CONFIG_HASH: &str = "landfast.dev/config-hash";
 /// Annotation of the pods: a hash of their ServiceAccount's annotations.
 pub const SERVICE_ACCOUNT_HASH: &str = "landfast.dev/service-account-hash";
-/// The ClusterRole that lets a registry read its policy. It is shipped with the operator.
+/// The ClusterRole that lets a registry read its policy. Like those below it is shipped with the operator.
 pub const POLICY_CLUSTER_ROLE: &str = "landfast-registry";
+/// The ClusterRole that lets a registry ask the API server about tokens.
+pub const TOKEN_REVIEW_CLUSTER_ROLE: &str = "landfast-registry-tokenreview";
+/// The ClusterRole that lets a registry read the labels of namespaces.
+pub const NAMESPACES_CLUSTER_ROLE: &str = "landfast-registry-namespaces";
+/// What a registry may have in the whole cluster.
+pub const CLUSTER_ROLES: [&str; 3] = [POLICY_CLUSTER_ROLE, TOKEN_REVIEW_CLUSTER_ROLE, NAMESPACES_CLUSTER_ROLE];
 
 /// Name of Service, Deployment, ServiceAccount, Role, RoleBinding and PodDisruptionBudget.
 pub fn name(registry: &Registry) -> String {
@@ -63,10 +69,10 @@ pub fn policy_role_binding(registry: &Registry) -> String {
     format!("{}-policy", name(registry))
 }
 
-/// Name of the ClusterRoleBinding that lets the registry read its policy everywhere. The colons, which no namespace and
+/// Name of the ClusterRoleBinding that gives the registry one of the [`CLUSTER_ROLES`]. The colons, which no namespace and
 /// no Registry may hold, keep `a-b` in `c` apart from `b` in `c-a`.
-pub fn policy_cluster_role_binding(registry: &Registry) -> String {
-    format!("landfast-registry:{}:{}", namespace(registry), name(registry))
+pub fn cluster_role_binding(registry: &Registry, cluster_role: &str) -> String {
+    format!("{cluster_role}:{}:{}", namespace(registry), name(registry))
 }
 
 /// The labels by which Service, Deployment and PodDisruptionBudget find the pods. They can't be changed in the life of a

@@ -1,8 +1,11 @@
-//! What the pods may read: their signing keys, and the policy.
+//! What the pods may read: their signing keys, the policy, and what else the ways to log in need.
 //!
 //! The policy (Registries, Projects, RepositoryPolicies, Members and namespaces) is what the ClusterRole
 //! [`names::POLICY_CLUSTER_ROLE`] allows. It is bound in the Registry's own namespace where Projects can come from there
 //! only, so that the registry sees nothing of other tenants, and otherwise in the whole cluster.
+//!
+//! Where ServiceAccounts log in the pods ask the API server about tokens, and where they are chosen by the labels of their
+//! namespaces, they read these: both in the whole cluster, and nothing more.
 
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use kube::api::ObjectMeta;
@@ -11,15 +14,6 @@ use super::{Inputs, names};
 use crate::api::v1alpha1::{NamespacesFrom, Registry};
 
 const API_GROUP: &str = "rbac.authorization.k8s.io";
-
-/// How the pods may read the policy.
-#[derive(Clone, Debug, PartialEq)]
-pub enum PolicyBinding {
-    /// In the Registry's namespace. It can't list namespaces then, and needs no other than its own.
-    Namespace(RoleBinding),
-    /// In the whole cluster. It can't be owned by the Registry: a finalizer has to delete it.
-    Cluster(ClusterRoleBinding),
-}
 
 pub(super) fn build(inputs: &Inputs<'_>) -> Role {
     let keys = PolicyRule {
@@ -42,24 +36,43 @@ pub(super) fn build_binding(inputs: &Inputs<'_>) -> RoleBinding {
     }
 }
 
-pub(super) fn build_policy_binding(inputs: &Inputs<'_>) -> PolicyBinding {
+/// The right to read the policy in the Registry's namespace only: the pods can't list namespaces then. `None`: it is given
+/// in the whole cluster.
+pub(super) fn build_policy_binding(inputs: &Inputs<'_>) -> Option<RoleBinding> {
     let registry = inputs.registry;
-    let role_ref = role_ref("ClusterRole", names::POLICY_CLUSTER_ROLE.to_owned());
-    let subjects = Some(subjects(registry));
+    (!reads_everywhere(registry)).then(|| RoleBinding {
+        metadata: names::owned(registry, names::policy_role_binding(registry)),
+        role_ref: role_ref("ClusterRole", names::POLICY_CLUSTER_ROLE.to_owned()),
+        subjects: Some(subjects(registry)),
+    })
+}
+
+/// The rights in the whole cluster. These can't be owned by the Registry: a finalizer has to delete them.
+pub(super) fn build_cluster_bindings(inputs: &Inputs<'_>) -> Vec<ClusterRoleBinding> {
+    let registry = inputs.registry;
+    let (everywhere, authentication) = (reads_everywhere(registry), &registry.spec.authentication);
+    let wanted = [
+        (everywhere, names::POLICY_CLUSTER_ROLE),
+        (authentication.service_accounts.is_some(), names::TOKEN_REVIEW_CLUSTER_ROLE),
+        (!everywhere && authentication.selects_service_accounts(), names::NAMESPACES_CLUSTER_ROLE),
+    ];
+    let binding = |cluster_role: &str| ClusterRoleBinding {
+        metadata: ObjectMeta {
+            name: Some(names::cluster_role_binding(registry, cluster_role)),
+            labels: Some(names::labels(registry)),
+            annotations: Some(names::registry_annotation(registry)),
+            ..ObjectMeta::default()
+        },
+        role_ref: role_ref("ClusterRole", cluster_role.to_owned()),
+        subjects: Some(subjects(registry)),
+    };
+    wanted.into_iter().filter(|(wanted, _)| *wanted).map(|(_, cluster_role)| binding(cluster_role)).collect()
+}
+
+fn reads_everywhere(registry: &Registry) -> bool {
     match registry.spec.project_namespaces.from {
-        NamespacesFrom::Same => {
-            let metadata = names::owned(registry, names::policy_role_binding(registry));
-            PolicyBinding::Namespace(RoleBinding { metadata, role_ref, subjects })
-        }
-        NamespacesFrom::All | NamespacesFrom::Selector => {
-            let metadata = ObjectMeta {
-                name: Some(names::policy_cluster_role_binding(registry)),
-                labels: Some(names::labels(registry)),
-                annotations: Some(names::registry_annotation(registry)),
-                ..ObjectMeta::default()
-            };
-            PolicyBinding::Cluster(ClusterRoleBinding { metadata, role_ref, subjects })
-        }
+        NamespacesFrom::Same => false,
+        NamespacesFrom::All | NamespacesFrom::Selector => true,
     }
 }
 

@@ -24,6 +24,7 @@ fn snapshot(name: &str, spec: &str) {
         role,
         role_binding,
         policy_binding,
+        cluster_role_bindings,
         config_map,
         persistent_volume_claim,
         service,
@@ -36,14 +37,14 @@ fn snapshot(name: &str, spec: &str) {
         value(serde_json::to_value(service_account)),
         value(serde_json::to_value(role)),
         value(serde_json::to_value(role_binding)),
-        value(match policy_binding {
-            PolicyBinding::Namespace(binding) => serde_json::to_value(binding),
-            PolicyBinding::Cluster(binding) => serde_json::to_value(binding),
-        }),
+    ];
+    all.extend(policy_binding.map(|binding| value(serde_json::to_value(binding))));
+    all.extend(cluster_role_bindings.into_iter().map(|binding| value(serde_json::to_value(binding))));
+    all.extend([
         value(serde_json::to_value(config_map)),
         value(serde_json::to_value(service)),
         value(serde_json::to_value(deployment)),
-    ];
+    ]);
     all.extend(persistent_volume_claim.map(|claim| value(serde_json::to_value(claim))));
     all.extend(pod_disruption_budget.map(|budget| value(serde_json::to_value(budget))));
     all.extend(horizontal_pod_autoscaler.map(|autoscaler| value(serde_json::to_value(autoscaler))));
@@ -76,6 +77,7 @@ fn everything_set() {
   authentication:
     tokenTTL: 10m
     htpasswdSecretRef: {name: people, key: users}
+    serviceAccounts: {namespaces: {from: All}, audiences: [registry.example.com]}
     failures: {perMinute: 5}
     signingKeyRotation: 90d
   projectNamespaces: {from: All}
@@ -149,6 +151,35 @@ fn bucket(fields: &str) -> Objects {
 
 fn spec(objects: &Objects) -> &k8s_openapi::api::apps::v1::DeploymentSpec {
     objects.deployment.spec.as_ref().unwrap()
+}
+
+/// What the pods may do outside of their namespace, and inside by a ClusterRole.
+#[rstest]
+#[case::nothing("", true, &[])]
+#[case::projects_from_elsewhere("projectNamespaces: {from: All}", false, &["landfast-registry"])]
+#[case::service_accounts("authentication: {serviceAccounts: {}}", true, &["landfast-registry-tokenreview"])]
+#[case::service_accounts_of_all("authentication: {serviceAccounts: {namespaces: {from: All}}}", true, &["landfast-registry-tokenreview"])]
+#[case::service_accounts_by_labels(
+    "authentication: {serviceAccounts: {namespaces: {from: Selector, selector: {}}}}",
+    true,
+    &["landfast-registry-tokenreview", "landfast-registry-namespaces"]
+)]
+#[case::both_by_labels(
+    "projectNamespaces: {from: Selector, selector: {}}, authentication: {serviceAccounts: {namespaces: {from: Selector, selector: {}}}}",
+    false,
+    &["landfast-registry", "landfast-registry-tokenreview"]
+)]
+fn pods_have_the_rights_that_they_need(#[case] fields: &str, #[case] inside: bool, #[case] roles: &[&str]) {
+    let registry = with(fields);
+    let objects = objects(&Inputs { registry: &registry, image: "i" });
+    assert_eq!(objects.policy_binding.is_some(), inside);
+    let bound: Vec<_> = objects.cluster_role_bindings.iter().map(|binding| &*binding.role_ref.name).collect();
+    assert_eq!(bound, roles);
+    for binding in &objects.cluster_role_bindings {
+        let expected = format!("{}:team:main", binding.role_ref.name);
+        assert_eq!(binding.metadata.name.as_deref(), Some(&*expected));
+        assert!(names::CLUSTER_ROLES.contains(&&*binding.role_ref.name), "nobody would delete it");
+    }
 }
 
 /// What another number of pods changes, and that it makes no new ones.
