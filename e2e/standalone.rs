@@ -5,6 +5,7 @@ mod client_certificates;
 mod clients;
 mod conformance;
 mod replicas;
+mod repositories;
 mod transfers;
 
 use crate::harness::{Command, Gate, Image, Login, PROMISED, Remote, Server, local_test, within};
