@@ -134,6 +134,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "{storage: {emptyDir: {}}, authentication: {clientCertificates: {certificateAuthority: x}}}",
         "certificateAuthority must hold certificates in PEM, each between BEGIN CERTIFICATE and END CERTIFICATE",
     ),
+    (
+        "Registry main",
+        "{storage: {emptyDir: {}}, tls: {disabled: {}}, authentication: {clientCertificates: {certificateAuthority: '-----BEGIN CERTIFICATE-----'}}}",
+        "authentication.clientCertificates needs TLS that ends at the registry: leave tls.disabled out; behind a proxy that ends TLS there are no client certificates",
+    ),
     ("Registry main", "{storage: {nfs: {server: x}}}", "unknown field \"spec.storage.nfs\""),
     ("Project team", "{}", "spec.registryRef: Required value"),
     ("Project team", "{registryRef: {name: main}, path: Not/A/Path}", "should match"),

@@ -11,6 +11,8 @@
 //! only tell a slow machine from a standstill.
 
 mod access;
+mod access_preview;
+mod admission;
 mod bad_input;
 mod certificates;
 mod clients;
@@ -23,6 +25,7 @@ mod installation;
 mod issuer;
 mod logins;
 mod malformed;
+mod permissions;
 mod pull_secrets;
 mod quickstart;
 mod replicas;

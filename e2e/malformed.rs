@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, Login, PROMISED, Remote, eventually, operator, serial_test, within};
+use crate::harness::{Cluster, Command, Login, PROMISED, Remote, eventually, operator, serial_test, within};
 
 const CRD: &str = "members.landfast.dev";
 
@@ -42,9 +42,15 @@ async fn lives_on(cluster: &Cluster, namespace: &str, remote: &Remote, early: &L
         "spec": {"projectRef": {"name": "team"}, "role": 5, "subjects": "nobody"},
     });
     eventually("the API server takes the malformed Member", async || {
-        cluster.try_create(namespace, odd.clone(), false).await
+        // As it came into the cluster before there was a webhook: as somebody whom the webhook does not judge.
+        let create = ["create", "--validate=false", "--namespace", namespace, "--filename", "-"];
+        let unjudged = ["--as=system:serviceaccount:kube-system:namespace-controller", "--as-group=system:masters"];
+        Command::new("kubectl").args(create).args(unjudged).input(odd.to_string()).result().await
     })
     .await;
+
+    let refused = cluster.try_create(namespace, renamed(&odd), false).await.expect_err("the webhook reads it");
+    assert!(refused.contains("can't be read: spec.role"), "{refused}");
 
     // New ones work, in the operator and in the registry; old ones still do; and a deletion is heard.
     let late = cluster.robot(namespace, "late", "team", "Guest", remote).await;
@@ -67,6 +73,12 @@ async fn lives_on(cluster: &Cluster, namespace: &str, remote: &Remote, early: &L
     assert_eq!(restarts(&operator::pods(cluster).await), restarts(&operator_before), "the operator never crashed");
     let (_, registry_now) = cluster.registry_pods(namespace, "main").await;
     assert_eq!(restarts(&registry_now), restarts(&registry_before), "the registry never crashed");
+}
+
+fn renamed(object: &Value) -> Value {
+    let mut object = object.clone();
+    object["metadata"]["name"] = json!("odder");
+    object
 }
 
 async fn set_schema(cluster: &Cluster, schema: Value) {

@@ -1,6 +1,7 @@
 //! Without a cluster: `landfast serve --manifests`, as `make run` starts it.
 
 mod adoption;
+mod client_certificates;
 mod clients;
 mod conformance;
 mod replicas;
@@ -29,6 +30,15 @@ async fn promised(what: &str, remote: &Remote, path: &str, login: Option<&Login>
     within(PROMISED, what, async || {
         let answer = remote.request("GET", path, login).await;
         if answer.status == status { Ok(()) } else { Err(format!("{}: {}", answer.status, answer.text())) }
+    })
+    .await;
+}
+
+/// The same, for a status that comes another way.
+async fn promised_by(what: &str, ask: impl AsyncFn() -> (u16, String), status: u16) {
+    within(PROMISED, what, async || {
+        let (actual, text) = ask().await;
+        if actual == status { Ok(()) } else { Err(format!("{actual}: {text}")) }
     })
     .await;
 }

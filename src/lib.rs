@@ -36,6 +36,11 @@
 //! registry runs ([`policy::compile`]), builds objects (pure), applies them server-side where they differ, and
 //! writes a status that says what came out.
 //!
+//! # One change of an object
+//! Before the API server stores what somebody does to an object of ours, it asks a replica of the operator, any of them
+//! ([`controller::admission`]). The review is parsed once, judged against the policy as it is and as it would be, and
+//! answered: yes, no and why, and what one should know. Then the reconcile above begins.
+//!
 //! # One policy change
 //! `serve --kube` follows the same objects ([`registry::snapshots`]), compiles them, and swaps the snapshot. Nothing restarts.
 

@@ -21,7 +21,7 @@ mod wait;
 pub use audit::writes_since;
 pub use bucket::Bucket;
 pub use cluster::{Cluster, local_test, serial_test, test};
-pub use command::Command;
+pub use command::{Command, Output};
 pub use gate::Gate;
 pub use image::{Image, digest, noise};
 pub use inventory::Inventory;

@@ -35,6 +35,7 @@ fn resource(kind: &str) -> ApiResource {
         "Deployment" => ("apps", "v1", "deployments"),
         "HorizontalPodAutoscaler" => ("autoscaling", "v2", "horizontalpodautoscalers"),
         "PodDisruptionBudget" => ("policy", "v1", "poddisruptionbudgets"),
+        "ValidatingWebhookConfiguration" => ("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations"),
         "ClusterRoleBinding" => ("rbac.authorization.k8s.io", "v1", "clusterrolebindings"),
         "CustomResourceDefinition" => ("apiextensions.k8s.io", "v1", "customresourcedefinitions"),
         other => panic!("the harness does not know the kind {other}"),

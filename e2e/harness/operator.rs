@@ -32,13 +32,38 @@ pub async fn uninstall() {
     Command::new("kubectl").args(["delete", "--ignore-not-found", "-k"]).arg(&overlay.folder).run().await;
 }
 
-/// Waits until the operator's Deployment is as it should be.
+/// Waits until the operator's Deployment is as it should be, and answers the API server.
 pub async fn rolled_out() {
     let arguments = ["--namespace", NAMESPACE, "rollout", "status", "deployment/landfast-operator", "--timeout=120s"];
     let result = Command::new("kubectl").args(arguments).result().await;
     if let Err(error) = result {
         super::dump::print(&[]).await;
         panic!("{error}");
+    }
+    answers().await;
+}
+
+/// Waits until the API server gets an answer from the admission webhook, whatever it is.
+pub async fn answers() {
+    let probe = super::object("Project e2e-probe", "{registryRef: {name: nowhere}}").to_string();
+    super::eventually("the admission webhook answers", async || {
+        let create = ["create", "--dry-run=server", "--namespace", "default", "--filename", "-"];
+        match Command::new("kubectl").args(create).input(probe.clone()).result().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.contains("denied the request") && !error.contains("just started") => Ok(()),
+            Err(error) => Err(error),
+        }
+    })
+    .await;
+}
+
+/// Runs so many replicas, and waits until they do.
+pub async fn scale(replicas: usize) {
+    let replicas_argument = format!("--replicas={replicas}");
+    let arguments = ["scale", "deployment/landfast-operator", "--namespace", NAMESPACE, &replicas_argument];
+    Command::new("kubectl").args(arguments).run().await;
+    if replicas > 0 {
+        rolled_out().await;
     }
 }
 
@@ -66,7 +91,8 @@ pub async fn kill(cluster: &Cluster) {
     .await;
 }
 
-async fn lease_holder() -> String {
+/// The pod that holds the Lease.
+pub async fn lease_holder() -> String {
     let arguments = ["get", "leases", "--namespace", NAMESPACE, "--output=jsonpath={.items[*].spec.holderIdentity}"];
     Command::new("kubectl").args(arguments).run().await
 }

@@ -1,5 +1,6 @@
 //! The command line: one file per mode, wiring only.
 
+mod access;
 mod copy_storage;
 mod crds;
 mod fsck;
@@ -35,6 +36,8 @@ enum Mode {
     Fsck(fsck::Arguments),
     /// Copy a registry's storage to another one, or adopt a CNCF Distribution registry's
     CopyStorage(copy_storage::Arguments),
+    /// Answer who may push and pull what, and why; and who gains or loses access by a change of manifests
+    Access(access::Arguments),
     /// Print the custom resource definitions, or write them into a folder
     Crds(crds::Arguments),
 }
@@ -50,7 +53,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
             write!(std::io::stdout(), "{}", landfast::config::reference())?;
             return Ok(ExitCode::SUCCESS);
         }
-        Mode::Serve(_) | Mode::Operator(_) | Mode::Fsck(_) | Mode::CopyStorage(_) => {}
+        Mode::Serve(_) | Mode::Operator(_) | Mode::Fsck(_) | Mode::CopyStorage(_) | Mode::Access(_) => {}
     }
     // Before anything makes a TLS connection: there is one provider in this binary, and it is chosen here.
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -63,6 +66,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Mode::Serve(arguments) => runtime.block_on(serve::run(arguments)).map(|()| ExitCode::SUCCESS),
         Mode::Fsck(arguments) => Ok(runtime.block_on(fsck::run(&arguments))),
         Mode::CopyStorage(arguments) => Ok(runtime.block_on(copy_storage::run(&arguments))),
+        Mode::Access(arguments) => Ok(runtime.block_on(access::run(&arguments))),
         Mode::Crds(_) => Ok(ExitCode::SUCCESS),
     };
     // A task that hangs in a system call must not keep the process.

@@ -174,14 +174,21 @@ async fn follow_policy(
         PolicySource::Manifests { directory, state, hosts } => {
             let source = FileSource::open(directory.clone(), state, hosts, Arc::clone(live))?;
             let loaded = source.load().with_context(|| format!("manifests in {}", directory.display()))?;
-            if loaded.inputs.registry.spec.tls.disabled.is_none() && config.tls.is_none() {
+            let registry = &loaded.inputs.registry;
+            if registry.spec.authentication.client_certificates.is_some() && config.tls.is_none() {
+                bail!(
+                    "Registry {} takes client certificates, which come with TLS: give --tls-certificate and --tls-key, or leave authentication.clientCertificates out of its manifest",
+                    registry.metadata.name.as_deref().unwrap_or_default()
+                );
+            }
+            if registry.spec.tls.disabled.is_none() && config.tls.is_none() {
                 bail!(
                     "Registry {} wants TLS: give --tls-certificate and --tls-key, or set spec.tls.disabled: {{}} in its manifest",
-                    loaded.inputs.registry.metadata.name.as_deref().unwrap_or_default()
+                    registry.metadata.name.as_deref().unwrap_or_default()
                 );
             }
             if let (Some(secret), None) =
-                (&loaded.inputs.registry.spec.authentication.htpasswd_secret_ref, &config.authentication.htpasswd)
+                (&registry.spec.authentication.htpasswd_secret_ref, &config.authentication.htpasswd)
             {
                 bail!(
                     "users come from Secret {}, and there is no cluster to take it from: give --htpasswd",

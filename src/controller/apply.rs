@@ -159,7 +159,7 @@ const UNDONE_AT_ONCE: u32 = 5;
 const FIRST_DELAY: Duration = Duration::from_secs(10);
 const LONGEST_DELAY: Duration = Duration::from_secs(3_600);
 /// Who has changed nothing for so long is not fighting.
-const QUIET: Duration = Duration::from_secs(600);
+pub(super) const QUIET: Duration = Duration::from_secs(600);
 
 impl Applier {
     pub fn new(client: Client, world: Arc<World>, metrics: ControllerMetrics) -> Self {
@@ -270,7 +270,7 @@ impl Applier {
     }
 }
 
-fn delay(undone: u32) -> Duration {
+pub(super) fn delay(undone: u32) -> Duration {
     match undone.checked_sub(UNDONE_AT_ONCE) {
         None => Duration::ZERO,
         Some(more) => FIRST_DELAY.saturating_mul(1 << more.min(16)).min(LONGEST_DELAY),
@@ -283,7 +283,7 @@ pub(super) fn is_final(status: &kube::core::Status) -> bool {
 }
 
 /// Resource versions are compared as numbers (KEP-5504); one that is none makes every comparison say "changed".
-fn resource_version(metadata: &ObjectMeta) -> u64 {
+pub(super) fn resource_version(metadata: &ObjectMeta) -> u64 {
     metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(u64::MAX)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -83,18 +83,63 @@ pub(super) struct Queues {
     pub members: UnboundedReceiver<ObjectRef<Member>>,
 }
 
-/// Enqueues objects. A send fails only when the operator is stopping.
-#[derive(Clone)]
-struct Wake {
-    registries: UnboundedSender<ObjectRef<Registry>>,
-    projects: UnboundedSender<ObjectRef<Project>>,
-    policies: UnboundedSender<ObjectRef<RepositoryPolicy>>,
-    members: UnboundedSender<ObjectRef<Member>>,
+/// Enqueues objects, once there are queues: whoever only stands by has none, and what is to be done is found in the stores
+/// when he takes over.
+#[derive(Clone, Default)]
+pub(super) struct Wake {
+    registries: Line<Registry>,
+    projects: Line<Project>,
+    policies: Line<RepositoryPolicy>,
+    members: Line<Member>,
+}
+
+struct Line<K: Resource<DynamicType = ()>>(Arc<OnceLock<UnboundedSender<ObjectRef<K>>>>);
+
+impl<K: Resource<DynamicType = ()>> Line<K> {
+    /// A send fails only when the operator is stopping.
+    fn send(&self, object: ObjectRef<K>) {
+        if let Some(queue) = self.0.get() {
+            let _ = queue.send(object);
+        }
+    }
+
+    fn open(&self) -> UnboundedReceiver<ObjectRef<K>> {
+        let (sender, receiver) = unbounded_channel();
+        let opened = self.0.set(sender);
+        debug_assert!(opened.is_ok(), "queues are opened once");
+        receiver
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Clone for Line<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Default for Line<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl Wake {
+    /// Opens the queues. A change that the stores show later than this call is in them; one that they show already is
+    /// not, so the stores have to be read afterwards.
+    pub fn open(&self) -> Queues {
+        let Self { registries, projects, policies, members } = self;
+        Queues {
+            registries: registries.open(),
+            projects: projects.open(),
+            policies: policies.open(),
+            members: members.open(),
+        }
+    }
 }
 
 impl World {
     /// Starts following. What comes back last stops it when it is dropped.
-    pub fn follow(client: &Client) -> (Arc<Self>, Queues, JoinSet<()>) {
+    pub fn follow(client: &Client) -> (Arc<Self>, Wake, JoinSet<()>) {
         let (registries, registry_writer) = store();
         let (projects, project_writer) = store();
         let (policies, policy_writer) = store();
@@ -135,7 +180,7 @@ impl World {
             version: AtomicU64::new(0),
             compiled: Mutex::default(),
         });
-        let (wake, queues) = channels();
+        let wake = Wake::default();
         let mut tasks = JoinSet::new();
         // One line per kind: where it is read, where it is kept, what a change of it means.
         macro_rules! follow {
@@ -176,7 +221,7 @@ impl World {
         follow!(role_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
         follow!(role_binding_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
         follow!(cluster_role_binding_writer, follow_metadata, ours(), |w, q, change| w.child_changed(&q, change));
-        (world, queues, tasks)
+        (world, wake, tasks)
     }
 
     /// Waits until everything has been read once. Before that, "it is not there" can't be told from "not seen yet".
@@ -248,7 +293,7 @@ impl World {
             projects: self.projects.state(),
             policies: self.policies.state(),
             members: self.members.state(),
-            namespaces: Some(self.namespaces.state().iter().map(|ns| (ns.name_any(), ns.labels().clone())).collect()),
+            namespaces: Some(self.labels_of_namespaces()),
         };
         let (snapshot, problems) = compile(&inputs);
         let key_of = |ObjectKey { kind, namespace, name }: ObjectKey| (kind.to_owned(), namespace, name);
@@ -257,6 +302,11 @@ impl World {
         let mut all = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(key, (version, Arc::clone(&compiled)));
         compiled
+    }
+
+    /// Labels of all namespaces, by name.
+    pub fn labels_of_namespaces(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        self.namespaces.state().iter().map(|namespace| (namespace.name_any(), namespace.labels().clone())).collect()
     }
 
     /// Labels of the namespaces that can take objects now, by name.
@@ -294,21 +344,21 @@ impl World {
             let key = ObjectRef::from_obj(registry);
             self.compiled.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         }
-        let _ = wake.registries.send(ObjectRef::from_obj(registry));
+        wake.registries.send(ObjectRef::from_obj(registry));
         self.wake_dependents(wake, registry);
     }
 
     /// What belongs to a Registry looks at its addresses, its keys and what it allows.
     fn wake_dependents(&self, wake: &Wake, registry: &Registry) {
         for project in self.projects.state().iter().filter(|project| belongs_to(project, registry)) {
-            let _ = wake.projects.send(ObjectRef::from_obj(&**project));
+            wake.projects.send(ObjectRef::from_obj(&**project));
             self.wake_members_and_policies(wake, project);
         }
         for member in self.members.state().iter().filter(|member| {
             member.namespace() == registry.namespace()
                 && member.spec.registry_ref.as_ref().is_some_and(|reference| reference.name == registry.name_any())
         }) {
-            let _ = wake.members.send(ObjectRef::from_obj(&**member));
+            wake.members.send(ObjectRef::from_obj(&**member));
         }
     }
 
@@ -317,12 +367,12 @@ impl World {
         for member in self.members.state() {
             let named = member.spec.project_ref.as_ref().is_some_and(|reference| reference.name == name);
             if named && member.namespace() == namespace {
-                let _ = wake.members.send(ObjectRef::from_obj(&*member));
+                wake.members.send(ObjectRef::from_obj(&*member));
             }
         }
         for policy in self.policies.state() {
             if policy.spec.project_ref.name == name && policy.namespace() == namespace {
-                let _ = wake.policies.send(ObjectRef::from_obj(&*policy));
+                wake.policies.send(ObjectRef::from_obj(&*policy));
             }
         }
     }
@@ -330,13 +380,13 @@ impl World {
     fn project_changed(&self, wake: &Wake, change: Change<'_, Project>) {
         let Some(project) = meant(change, "Project") else { return };
         self.policy_may_have_changed();
-        let _ = wake.projects.send(ObjectRef::from_obj(project));
+        wake.projects.send(ObjectRef::from_obj(project));
         if let Some(registry) = self.registry_of(project) {
-            let _ = wake.registries.send(ObjectRef::from_obj(&*registry));
+            wake.registries.send(ObjectRef::from_obj(&*registry));
         }
         // A path that became free goes to the next one who wants it.
         for rival in self.projects.state().iter().filter(|other| paths_touch(other.path(), project.path())) {
-            let _ = wake.projects.send(ObjectRef::from_obj(&**rival));
+            wake.projects.send(ObjectRef::from_obj(&**rival));
             self.wake_members_and_policies(wake, rival);
         }
         self.wake_members_and_policies(wake, project);
@@ -345,13 +395,13 @@ impl World {
     fn policy_changed(&self, wake: &Wake, change: Change<'_, RepositoryPolicy>) {
         let Some(policy) = meant(change, "RepositoryPolicy") else { return };
         self.policy_may_have_changed();
-        let _ = wake.policies.send(ObjectRef::from_obj(policy));
+        wake.policies.send(ObjectRef::from_obj(policy));
     }
 
     fn member_changed(&self, wake: &Wake, change: Change<'_, Member>) {
         let Some(member) = meant(change, "Member") else { return };
         self.policy_may_have_changed();
-        let _ = wake.members.send(ObjectRef::from_obj(member));
+        wake.members.send(ObjectRef::from_obj(member));
     }
 
     fn namespace_changed(&self, wake: &Wake, change: Change<'_, PartialObjectMeta<Namespace>>) {
@@ -368,16 +418,16 @@ impl World {
         }
         self.policy_may_have_changed();
         for project in self.projects.state() {
-            let _ = wake.projects.send(ObjectRef::from_obj(&*project));
+            wake.projects.send(ObjectRef::from_obj(&*project));
         }
         for member in self.members.state() {
-            let _ = wake.members.send(ObjectRef::from_obj(&*member));
+            wake.members.send(ObjectRef::from_obj(&*member));
         }
         for policy in self.policies.state() {
-            let _ = wake.policies.send(ObjectRef::from_obj(&*policy));
+            wake.policies.send(ObjectRef::from_obj(&*policy));
         }
         for registry in self.registries.state() {
-            let _ = wake.registries.send(ObjectRef::from_obj(&*registry));
+            wake.registries.send(ObjectRef::from_obj(&*registry));
         }
     }
 
@@ -387,7 +437,7 @@ impl World {
         let (Change::Present { object, .. } | Change::Gone(object)) = &change else { return };
         for secret in self.children.secrets.state().iter().filter(|secret| secret.namespace() == object.namespace()) {
             if let Some(Owner::Project(project)) = Owner::of(&secret.metadata) {
-                let _ = wake.projects.send(project);
+                wake.projects.send(project);
             }
         }
         self.child_changed(wake, change);
@@ -397,18 +447,18 @@ impl World {
     fn pod_changed(&self, wake: &Wake, change: Change<'_, Pod>) {
         let (Change::Present { object, .. } | Change::Gone(object)) = change else { return };
         if let Some(registry) = registry_of_pod(object) {
-            let _ = wake.registries.send(registry);
+            wake.registries.send(registry);
         }
     }
 
     fn child_changed<K: Resource<DynamicType = ()>>(&self, wake: &Wake, change: Change<'_, K>) {
         let (Change::Present { object, .. } | Change::Gone(object)) = change else { return };
-        let _ = match Owner::of(object.meta()) {
-            None => return,
+        match Owner::of(object.meta()) {
+            None => {}
             // The annotation can be written by anybody: what is not where a Registry's or a Member's objects are is not
             // one.
-            Some(Owner::Registry(registry)) if is_elsewhere(object.meta(), &registry) => return,
-            Some(Owner::Member(member)) if is_elsewhere(object.meta(), &member) => return,
+            Some(Owner::Registry(registry)) if is_elsewhere(object.meta(), &registry) => {}
+            Some(Owner::Member(member)) if is_elsewhere(object.meta(), &member) => {}
             Some(Owner::Registry(registry)) => {
                 // New keys mean new credentials.
                 if K::kind(&()) == "Secret"
@@ -417,11 +467,11 @@ impl World {
                 {
                     self.wake_dependents(wake, &registry);
                 }
-                wake.registries.send(registry).is_ok()
+                wake.registries.send(registry);
             }
-            Some(Owner::Project(project)) => wake.projects.send(project).is_ok(),
-            Some(Owner::Member(member)) => wake.members.send(member).is_ok(),
-        };
+            Some(Owner::Project(project)) => wake.projects.send(project),
+            Some(Owner::Member(member)) => wake.members.send(member),
+        }
     }
 }
 
@@ -458,16 +508,6 @@ fn meant<'a, K: Resource>(change: Change<'a, K>, kind: &'static str) -> Option<&
     }
 }
 
-fn channels() -> (Wake, Queues) {
-    let (registry_sender, registries) = unbounded_channel();
-    let (project_sender, projects) = unbounded_channel();
-    let (policy_sender, policies) = unbounded_channel();
-    let (member_sender, members) = unbounded_channel();
-    let wake =
-        Wake { registries: registry_sender, projects: project_sender, policies: policy_sender, members: member_sender };
-    (wake, Queues { registries, projects, policies, members })
-}
-
 /// A kind of object that we make. Says what the world knows of one.
 pub(super) trait Child: Resource<DynamicType = ()> {
     fn observed(world: &World, namespace: Option<&str>, name: &str) -> Option<ObjectMeta>;
@@ -495,3 +535,21 @@ child!(Role, |world| world.children.roles);
 child!(RoleBinding, |world| world.children.role_bindings);
 child!(ClusterRoleBinding, |world| world.children.cluster_role_bindings);
 child!(ServiceAccount, |world| world.all_service_accounts);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_stands_by_collects_no_work() {
+        let wake = Wake::default();
+        let project = |name: &str| ObjectRef::<Project>::new(name).within("n");
+        // As the followers have it.
+        let follower = wake.clone();
+        follower.projects.send(project("before"));
+        let mut queues = wake.open();
+        follower.projects.send(project("after"));
+        assert_eq!(queues.projects.try_recv().unwrap(), project("after"));
+        assert!(queues.projects.try_recv().is_err());
+    }
+}

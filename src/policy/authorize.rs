@@ -2,9 +2,10 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::matrix::{Needs, needs};
+use super::matrix::{Kind, Needs, needs};
 use super::snapshot::relative_to;
-use super::{Action, Grant, Identity, Operation, ProjectEntry, Role, Scope, Snapshot};
+use super::{Action, Grant, Identity, Operation, PolicyRule, ProjectEntry, Role, Scope, Snapshot};
+use crate::oci::RepositoryName;
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,17 +32,14 @@ pub fn authorize(snapshot: &Snapshot, identity: &Identity, operation: &Operation
     let Some(grants) = snapshot.grants_of(identity, now) else { return Decision::Deny(Denial::Revoked) };
     let mut grants = grants.filter(|grant| grant.holds(now));
     let repository = &operation.repository;
-    let allowed = match snapshot.project_of(repository) {
+    let allowed = match Ruling::of(snapshot, repository) {
         None if grants.any(|grant| may_see_that_no_project_exists(grant, operation.action)) => {
             return Decision::Deny(Denial::NoProject { repository: repository.to_string() });
         }
         None => false,
-        Some(project) => match needs(project.kind_of(repository), operation.action) {
-            Needs::Anyone => true,
-            Needs::User if *identity != Identity::Anonymous => true,
-            Needs::User => false,
-            Needs::Role(least) => grants.any(|grant| role_in(grant, project, operation) >= Some(least)),
-        },
+        Some(ruling) => ruling.allows(operation.action, *identity != Identity::Anonymous, |least| {
+            grants.any(|grant| role_in(grant, ruling.project, repository) >= Some(least))
+        }),
     };
     match (allowed, identity) {
         (true, _) => Decision::Allow,
@@ -54,28 +52,75 @@ pub fn authorize(snapshot: &Snapshot, identity: &Identity, operation: &Operation
     }
 }
 
+/// What counts for a repository: whose it is, and which row of the matrix it is in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ruling<'a> {
+    pub project: &'a ProjectEntry,
+    /// The policy that sets the visibility; `None`: the Project does.
+    pub policy: Option<&'a PolicyRule>,
+    pub kind: Kind,
+}
+
+impl<'a> Ruling<'a> {
+    /// `None` if no Project owns the repository: then nobody may do anything.
+    pub fn of(snapshot: &'a Snapshot, repository: &RepositoryName) -> Option<Self> {
+        let project = snapshot.project_of(repository)?;
+        let (kind, policy) = project.row_of(repository);
+        Some(Self { project, policy, kind })
+    }
+
+    pub fn needs(&self, action: Action) -> Needs {
+        needs(self.kind, action)
+    }
+
+    /// Whether somebody may do it: who is logged in or not, and has such a role or not.
+    pub fn allows(&self, action: Action, is_logged_in: bool, has_role: impl FnOnce(Role) -> bool) -> bool {
+        match self.needs(action) {
+            Needs::Anyone => true,
+            Needs::User => is_logged_in,
+            Needs::Role(least) => has_role(least),
+        }
+    }
+}
+
 /// The clearer message is for those who may see every project: to others, the difference between the two refusals would
 /// tell which private projects exist.
 fn may_see_that_no_project_exists(grant: &Grant, action: Action) -> bool {
     action == Action::Push && grant.scope == Scope::Registry && grant.role >= Role::Developer
 }
 
-/// The role that the grant gives in this repository.
-pub(super) fn role_in(grant: &Grant, project: &ProjectEntry, operation: &Operation) -> Option<Role> {
+/// Whether a grant is about a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    Covered,
+    /// None of its patterns matches.
+    OtherRepositories,
+    /// It is a membership of an official Project, which gives nothing: only the platform's team, members of the
+    /// Registry, write.
+    Official,
+    OtherProject,
+}
+
+pub(super) fn reach(grant: &Grant, project: &ProjectEntry, repository: &RepositoryName) -> Reach {
     let relative = match &grant.scope {
-        Scope::Registry => operation.repository.as_str(),
-        // Membership of an official project gives nothing: only the platform's team, members of the Registry, write.
-        Scope::Project(path) if *path == project.path && !project.official => relative_to(&operation.repository, path),
-        Scope::Project(_) => return None,
+        Scope::Registry => repository.as_str(),
+        Scope::Project(path) if *path != project.path => return Reach::OtherProject,
+        Scope::Project(_) if project.official => return Reach::Official,
+        Scope::Project(path) => relative_to(repository, path),
     };
     let covered = grant.repositories.is_empty() || grant.repositories.iter().any(|glob| glob.matches(relative));
-    covered.then_some(grant.role)
+    if covered { Reach::Covered } else { Reach::OtherRepositories }
+}
+
+/// The role that the grant gives in this repository.
+pub(super) fn role_in(grant: &Grant, project: &ProjectEntry, repository: &RepositoryName) -> Option<Role> {
+    (reach(grant, project, repository) == Reach::Covered).then_some(grant.role)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{CredentialSubject, Glob, PolicyRule, RegistryFacts, RobotGrant, User, Visibility};
+    use crate::policy::{CredentialSubject, Glob, RegistryFacts, RobotGrant, User, Visibility};
     use rstest::rstest;
     use std::collections::HashMap;
 

@@ -14,6 +14,16 @@ pub enum Kind {
 
 impl Kind {
     pub const ALL: [Kind; 4] = [Kind::Official, Kind::Public, Kind::Internal, Kind::Private];
+
+    /// What it is called in texts.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Official => "official",
+            Kind::Public => "Public",
+            Kind::Internal => "Internal",
+            Kind::Private => "Private",
+        }
+    }
 }
 
 impl From<Visibility> for Kind {

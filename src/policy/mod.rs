@@ -3,6 +3,7 @@
 //! [`compile`] makes a [`Snapshot`] from the custom resources; [`authorize`] asks it. The operator runs the same
 //! `compile` to write conditions, so what a status says and what a registry enforces can't differ.
 
+pub mod access;
 mod authorize;
 pub mod compile;
 mod credential;
@@ -16,6 +17,9 @@ mod object_key;
 mod operation;
 mod providers;
 mod snapshot;
+#[cfg(test)]
+pub(crate) mod tests;
+mod trust_anchors;
 
 pub use authorize::{Decision, Denial, authorize};
 pub use compile::{Inputs, Problem, Reason, compile};
@@ -33,3 +37,4 @@ pub use snapshot::{
     FailureLimits, Grant, ImageType, ImmutableTags, PolicyRule, ProjectEntry, PullGrant, RegistryFacts, RobotGrant,
     Role, Scope, Snapshot, Visibility,
 };
+pub use trust_anchors::{TrustAnchorsError, trust_anchors};

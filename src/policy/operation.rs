@@ -62,6 +62,11 @@ impl Action {
         Self::ALL.into_iter().find(|action| action.name() == name)
     }
 
+    /// Whether it is done to objects at the API server rather than at a registry.
+    pub const fn is_about_objects(self) -> bool {
+        matches!(self, Action::ChangeVisibility | Action::ChangeImageType | Action::ChangeDescription)
+    }
+
     /// The name that it has in a token's scope (Docker's token authentication specification, "Resource actions"). Whoever
     /// looks only asks to pull; what the API server's objects say is changed there, and no token is for it.
     pub const fn scope_name(self) -> &'static str {

@@ -18,6 +18,17 @@ pub enum Role {
     Admin,
 }
 
+impl Role {
+    /// What it is called in a Member.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Guest => "Guest",
+            Role::Developer => "Developer",
+            Role::Admin => "Admin",
+        }
+    }
+}
+
 /// Who may pull besides the members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visibility {
@@ -195,14 +206,26 @@ impl ProjectEntry {
         Self { path: path.to_owned(), official: false, visibility, policies: Vec::new(), source }
     }
 
-    /// The row of the permission matrix that this repository is in.
-    pub fn kind_of(&self, repository: &RepositoryName) -> Kind {
-        if self.official { Kind::Official } else { self.visibility_of(repository).into() }
+    /// The row of the permission matrix that its repositories are in of which no policy says another.
+    pub fn kind(&self) -> Kind {
+        if self.official { Kind::Official } else { self.visibility.into() }
     }
 
-    /// Who may pull this repository besides the members.
-    pub fn visibility_of(&self, repository: &RepositoryName) -> Visibility {
-        self.most_specific(repository, |policy| policy.visibility).map_or(self.visibility, |(_, set)| set)
+    /// The row of the permission matrix that this repository is in.
+    pub fn kind_of(&self, repository: &RepositoryName) -> Kind {
+        self.row_of(repository).0
+    }
+
+    /// The row of the permission matrix that this repository is in, and the policy that puts it there; `None`: the Project
+    /// itself does.
+    pub fn row_of(&self, repository: &RepositoryName) -> (Kind, Option<&PolicyRule>) {
+        if self.official {
+            return (Kind::Official, None);
+        }
+        match self.most_specific(repository, |policy| policy.visibility) {
+            Some((policy, visibility)) => (visibility.into(), Some(policy)),
+            None => (self.visibility.into(), None),
+        }
     }
 
     /// What the repository is for, if somebody has said it.

@@ -149,6 +149,11 @@ const PVC: &str = "storage: {persistentVolumeClaim: {size: 1Gi}}";
     "10.0.0.0/8 or"
 )]
 #[case::proxy_by_name("main", "{storage: {emptyDir: {}}, exposure: {trustedProxies: [ingress]}}", "10.0.0.0/8 or")]
+#[case::client_certificates_without_tls(
+    "main",
+    "{storage: {emptyDir: {}}, tls: {disabled: {}}, authentication: {clientCertificates: {certificateAuthority: '-----BEGIN CERTIFICATE-----'}}}",
+    "needs TLS that ends at the registry: leave tls.disabled out"
+)]
 #[case::token_ttl("main", "{storage: {emptyDir: {}}, authentication: {tokenTTL: 5s}}", "between 60s and 24h")]
 #[case::key_rotation(
     "main",
@@ -292,6 +297,10 @@ fn registry_storage_changes(#[case] old: &str, #[case] new: &str, #[case] expect
 #[case::client_certificates(
     "clientCertificates: {certificateAuthority: x}",
     "certificateAuthority must hold certificates in PEM"
+)]
+#[case::client_certificates_of_an_authority(
+    "clientCertificates: {certificateAuthority: '-----BEGIN CERTIFICATE-----'}",
+    ""
 )]
 fn registry_authentication_rules(#[case] authentication: &str, #[case] expected: &str) {
     let spec = format!("{{storage: {{emptyDir: {{}}}}, authentication: {{{authentication}}}}}");

@@ -121,3 +121,27 @@ fn every_module_says_what_it_is() {
         all().into_iter().filter(|(_, source)| !source.starts_with("//!")).map(|(path, _)| path).collect();
     assert_eq!(silent, Vec::<String>::new());
 }
+
+/// What a client shows is compared with what it should be in a time that doesn't depend on how much of it is right: by a
+/// signature, by bcrypt, by a keyed hash, or byte by byte to the end.
+#[test]
+fn secrets_are_compared_in_constant_time() {
+    let secrets = ["password", "credential", "token", "secret", "username"];
+    let compared = |line: &str| {
+        secrets.iter().any(|secret| {
+            [format!("{secret} == "), format!("{secret} != "), format!("== {secret}"), format!("!= {secret}")]
+                .iter()
+                .any(|text| line.contains(text.as_str()))
+        })
+    };
+    let mut broken = Vec::new();
+    for (path, source) in all().into_iter().filter(|(path, _)| path.starts_with("src/registry/auth")) {
+        let code = source.split("#[cfg(test)]").next().unwrap();
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//") && compared(line));
+        broken.extend(lines.map(|line| format!("{path}: {}", line.trim())));
+    }
+    assert_eq!(broken, Vec::<String>::new());
+    let authenticate =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/registry/auth/authenticate.rs"));
+    assert!(authenticate.unwrap().contains("ct_eq"), "the user name of a credential");
+}

@@ -1,7 +1,7 @@
 //! Registry: what it becomes in its namespace, and whether that works.
 
 pub mod build;
-pub mod certificates;
+mod client_certificates;
 mod htpasswd;
 mod keys;
 mod pods;

@@ -7,10 +7,10 @@ use kube::Api;
 use kube::runtime::events::EventType;
 
 use super::super::apply::{ApplyError, Owner};
+use super::super::certificates::{Authority, CertificateError, Planned, SecretData, Serving, inspect, wanted_names};
 use super::super::context::{Context, ReconcileError};
 use super::super::status::{self, Verdict};
 use super::build::names;
-use super::certificates::{Authority, Planned, SecretData, Serving, inspect, wanted_names};
 use crate::api::v1alpha1::{Registry, TlsStatus};
 
 /// What came out.
@@ -90,12 +90,12 @@ async fn issue(
 ) -> Result<Outcome, ReconcileError> {
     let (namespace, name) = (names::namespace(registry), names::name(registry));
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
-    let invalid = |error: super::certificates::CertificateError| ReconcileError::Certificate(error.to_string());
+    let invalid = |error: CertificateError| ReconcileError::Certificate(error.to_string());
 
     let authority_name = names::authority_secret(registry);
     let existing = read(&api, owner, &authority_name).await?;
     let data = existing.as_ref().and_then(|secret| secret.data.as_ref());
-    let authority = Authority::plan(&format!("{namespace}/{name}"), data, now).map_err(invalid)?;
+    let authority = Authority::plan(&format!("landfast registry {namespace}/{name}"), data, now).map_err(invalid)?;
     report(context, registry, &authority.notes).await;
     // The authority is stored before anything is signed with it: a leaf of an authority that nobody has is worthless.
     // And only if it is still as it was read: two operators, one of them about to stop, must not make two.

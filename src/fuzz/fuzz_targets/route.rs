@@ -26,7 +26,10 @@ libfuzzer_sys::fuzz_target!(|line: &str| {
             assert_eq!(printed.parse().as_ref(), Ok(id), "{printed}");
         }
         Route::TokenGet(request) => assert!(request.scopes.len() <= 32),
-        Route::Catalog { n, .. } | Route::Tags { n, .. } => assert!(*n <= landfast::registry::http::route::MAX_PAGE),
+        Route::Catalog(listing) | Route::Repositories(listing) => {
+            assert!(listing.n <= landfast::registry::http::route::MAX_PAGE);
+        }
+        Route::Tags { n, .. } => assert!(*n <= landfast::registry::http::route::MAX_PAGE),
         _ => {}
     }
 });

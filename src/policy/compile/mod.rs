@@ -14,6 +14,7 @@ mod providers;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 pub use self::grants::entitled_namespaces;
@@ -90,13 +91,23 @@ pub fn compile(inputs: &Inputs) -> (Snapshot, Vec<Problem>) {
 }
 
 /// Whom a subject of a Member names, robots aside.
-enum Principal {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Principal {
     User(User),
     Group(Group),
 }
 
-/// The API server refuses a name that is none; one that comes around it is nobody's.
-fn principal(member: &Member, subject: &Subject) -> Option<Principal> {
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Principal::User(user) => user.fmt(f),
+            Principal::Group(group) => group.fmt(f),
+        }
+    }
+}
+
+/// Whom a subject names. The API server refuses a name that is none; one that comes around it is nobody's.
+pub fn principal(member: &Member, subject: &Subject) -> Option<Principal> {
     match subject.kind {
         SubjectKind::Robot => None,
         SubjectKind::User => subject.name.parse().ok().map(Principal::User),

@@ -1,6 +1,6 @@
 //! Why a caller is turned away.
 
-use super::ExternalTokenError;
+use super::{CertificateRefusal, ExternalTokenError};
 use crate::policy::{CredentialError, Denial, Provider};
 
 /// Why a caller is turned away. The texts are for the client.
@@ -23,6 +23,8 @@ pub enum AuthError {
     Unreachable { provider: Provider },
     #[error("the credential has been revoked or has expired; get a new one")]
     Revoked,
+    #[error("the client certificate is refused: {0}")]
+    Certificate(CertificateRefusal),
     /// A token with more in it would do.
     #[error("the token was not made for this; get one for the scope that the challenge names")]
     InsufficientScope,

@@ -35,8 +35,7 @@ impl TokenResponse {
     }
 }
 
-/// Makes an access token, and a refresh token if one is wanted and there is somebody whom it could stand for. Whom somebody
-/// else vouches for gets none: it would outlive what he has been vouched for with.
+/// Makes an access token, and a refresh token if one is wanted and the caller may have one.
 pub fn issue(
     published: &Published,
     caller: &Caller,
@@ -78,11 +77,13 @@ pub fn issue(
     })
 }
 
+/// Whether a login may be gone on with by a refresh token. Whom another provider vouches for has to be vouched for again:
+/// only the provider knows when he has gone, or has left a group.
 fn may_refresh(identity: &Identity) -> bool {
-    match identity {
-        Identity::Anonymous => false,
-        Identity::Credential(_) => true,
-        Identity::User(user) | Identity::GroupMember { user, .. } => user.provider == Provider::Htpasswd,
+    match identity.user().map(|user| &user.provider) {
+        None => *identity != Identity::Anonymous,
+        Some(Provider::Htpasswd) => true,
+        Some(Provider::Oidc(_) | Provider::Certificate | Provider::Kubernetes) => false,
     }
 }
 
@@ -121,4 +122,36 @@ fn scope_text(access: &[Access]) -> String {
     };
     let scope = |access: &Access| format!("{}:{}:{}", kind(access.kind), access.name, access.actions.join(","));
     access.iter().map(scope).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{CredentialSubject, Group, User};
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::password("htpasswd:alice", true)]
+    #[case::issuer("oidc:corp:alice", false)]
+    #[case::certificate("certificate:alice", false)]
+    #[case::service_account("kubernetes:system:serviceaccount:team:ci", false)]
+    fn only_whom_the_registry_knows_itself_may_refresh(#[case] user: &str, #[case] expected: bool) {
+        let user: User = user.parse().unwrap();
+        assert_eq!(may_refresh(&Identity::User(user.clone())), expected);
+        if let Ok(group) = Group::of(user.provider.clone(), "staff") {
+            assert_eq!(may_refresh(&Identity::of(user, vec![group])), expected);
+        }
+    }
+
+    #[test]
+    fn robots_may_refresh_and_nobody_may_not() {
+        let (member, namespace, name) = ("m".to_owned(), "ns".to_owned(), "ci".to_owned());
+        assert!(may_refresh(&Identity::Credential(CredentialSubject::Robot {
+            member,
+            namespace,
+            name,
+            generation: 0
+        })));
+        assert!(!may_refresh(&Identity::Anonymous));
+    }
 }

@@ -7,6 +7,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::Authorities;
 use crate::policy::{KeySet, Snapshot, Users};
 
 /// A policy and the keys that go with it.
@@ -18,6 +19,14 @@ pub struct Published {
     pub users: Arc<Users>,
     /// Changes when the keys do: what was verified with other keys has to be verified again.
     pub(super) keys_generation: u64,
+    authorities: Option<Arc<Authorities>>,
+}
+
+impl Published {
+    /// Whose client certificates let in; `None`: nobody's.
+    pub fn authorities(&self) -> Option<&Arc<Authorities>> {
+        self.authorities.as_ref()
+    }
 }
 
 /// Where the policy is published and read. A reader never waits for a writer.
@@ -58,12 +67,15 @@ impl Live {
     pub fn publish(&self, snapshot: Arc<Snapshot>, keys: Arc<KeySet>) {
         // The channel's lock makes two publishers go one after the other.
         self.revision.send_modify(|revision| {
-            let keys_generation = match &*self.published.load() {
+            let before = self.published.load();
+            let keys_generation = match &*before {
                 None => 0,
                 Some(before) => before.keys_generation + u64::from(!Arc::ptr_eq(&before.keys, &keys)),
             };
+            let authorities_before = before.as_ref().and_then(|before| before.authorities());
+            let authorities = Authorities::of(&snapshot.registry.providers, authorities_before);
             let users = self.users.load_full();
-            self.published.store(Some(Arc::new(Published { snapshot, keys, users, keys_generation })));
+            self.published.store(Some(Arc::new(Published { snapshot, keys, users, keys_generation, authorities })));
             self.published_at.store(Timestamp::now().as_second(), Ordering::Relaxed);
             *revision += 1;
         });
@@ -77,8 +89,8 @@ impl Live {
             self.users.store(Arc::clone(&users));
             if let Some(before) = &*self.published.load() {
                 let (snapshot, keys) = (Arc::clone(&before.snapshot), Arc::clone(&before.keys));
-                let keys_generation = before.keys_generation;
-                self.published.store(Some(Arc::new(Published { snapshot, keys, users, keys_generation })));
+                let (keys_generation, authorities) = (before.keys_generation, before.authorities.clone());
+                self.published.store(Some(Arc::new(Published { snapshot, keys, users, keys_generation, authorities })));
             }
         });
     }

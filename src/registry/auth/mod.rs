@@ -3,7 +3,8 @@
 //! # Flow
 //! A request without credentials is answered with a [`challenge`] that names `/token`. There the client shows its
 //! credential ([`authenticate`]) and says what it wants ([`TokenRequest`]); it gets a short [token](token) for the part
-//! of that which the policy allows now. Each request then shows the token, and [`Caller::permit`] decides.
+//! of that which the policy allows now. Each request then shows the token, and [`Caller::permit`] decides. A client
+//! certificate that came with the connection counts where a request shows nothing else ([`ClientCertificate`]).
 //!
 //! # Guarantees
 //! - A token is only an upper bound: each request is decided by the policy of its own moment ([`Live`]), so that a
@@ -18,6 +19,7 @@
 
 pub mod authenticate;
 pub mod challenge;
+mod client_certificates;
 mod error;
 mod external;
 mod failures;
@@ -29,7 +31,11 @@ pub mod token;
 mod token_request;
 mod turns;
 
+#[cfg(test)]
+mod tests;
+
 pub use authenticate::{Attempt, Authenticator, Caller, Credentials};
+pub use client_certificates::{Authorities, CertificateRefusal, ClientCertificate};
 pub use error::AuthError;
 pub use external::{ExternalTokenError, Issuers, ReviewError, Reviewed, TokenReviewer};
 pub use grant::{TokenResponse, issue};

@@ -46,6 +46,15 @@ pub struct StoredManifest {
     pub bytes: Bytes,
 }
 
+/// What was missing of that which a manifest lists.
+enum Restored {
+    Nothing,
+    /// Links, which are there again.
+    Links,
+    /// Manifests, which can't be made again.
+    Missing(Vec<Digest>),
+}
+
 impl Content {
     /// Takes a manifest, and returns its digest.
     ///
@@ -98,8 +107,21 @@ impl Content {
             let record = std::iter::once(keys::manifest(repository, &digest));
             let tag = tag.iter().map(|tag| keys::tag(repository, tag));
             // Another process that deletes it at the same time may have taken some of it along.
-            if !self.store.is_shared() || self.all_exist(places.into_iter().chain(record).chain(tag)).await? {
+            let whole = places.into_iter().chain(record).chain(tag);
+            if !self.store.is_shared() {
                 return Ok(digest);
+            }
+            let (is_whole, restored) =
+                tokio::try_join!(self.all_exist(whole), self.restore_links(repository, &manifest))?;
+            match restored {
+                Restored::Nothing if is_whole => return Ok(digest),
+                Restored::Nothing | Restored::Links => {}
+                // It came too late: what it lists has gone together with the repository.
+                Restored::Missing(children) => {
+                    found_or_not(self.remove_manifest(repository, &digest, &ImmutableTags::default()).await)?;
+                    self.remove_from_catalogue_if_empty(repository).await?;
+                    return Err(ContentError::ManifestBlobUnknown(children));
+                }
             }
         }
         let source = "the same manifest is deleted again and again".into();
@@ -121,6 +143,31 @@ impl Content {
             puts.push(record(keys::referrer(repository, &subject.digest, digest), &descriptor)?);
         }
         Ok(puts)
+    }
+
+    /// Looks once more at what a manifest lists, whose repository another process may be deleting. A link to a blob is made
+    /// again: the content is there as long as somebody has needed it just now.
+    async fn restore_links(&self, repository: &RepositoryName, manifest: &Manifest) -> Result<Restored, ContentError> {
+        let missing: Vec<(bool, Digest)> = futures::stream::iter(listed(manifest))
+            .map(|(is_blob, digest)| async move {
+                let key =
+                    if is_blob { keys::blob_link(repository, &digest) } else { keys::manifest(repository, &digest) };
+                Ok::<_, ContentError>((!self.exists(&key).await?).then_some((is_blob, digest)))
+            })
+            .buffered(CONCURRENT_READS)
+            .try_filter_map(|missing| async move { Ok(missing) })
+            .try_collect()
+            .await?;
+        let (links, children): (Vec<_>, Vec<_>) = missing.into_iter().partition(|(is_blob, _)| *is_blob);
+        if !children.is_empty() {
+            return Ok(Restored::Missing(children.into_iter().map(|(_, digest)| digest).collect()));
+        }
+        if links.is_empty() {
+            return Ok(Restored::Nothing);
+        }
+        let link = |(_, digest): &(bool, Digest)| absent(keys::blob_link(repository, digest), Bytes::new());
+        self.store.put_all(links.iter().map(link).collect()).await?;
+        Ok(Restored::Links)
     }
 
     async fn all_exist(&self, keys: impl Iterator<Item = Key>) -> Result<bool, ContentError> {
@@ -191,7 +238,7 @@ impl Content {
     }
 
     /// The caller excludes pushes to the repository by this process, if there is no other.
-    async fn remove_manifest(
+    pub(super) async fn remove_manifest(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
@@ -270,19 +317,7 @@ impl Content {
         repository: &RepositoryName,
         manifest: &Manifest,
     ) -> Result<(), ContentError> {
-        // BuildKit's cache is an index of layers: what is no manifest by its media type is a blob.
-        let is_blob = |child: &&Descriptor| {
-            !child.media_type.is_empty() && !MediaType::MANIFESTS.contains(&child.media_type.as_str())
-        };
-        let (layers, children): (Vec<_>, Vec<_>) = manifest.manifests().iter().partition(is_blob);
-        let blobs = manifest.blobs().chain(layers).map(|blob| (true, &blob.digest));
-        let mut seen = HashSet::new();
-        let wanted: Vec<(bool, Digest)> = blobs
-            .chain(children.into_iter().map(|child| (false, &child.digest)))
-            .filter(|wanted| seen.insert(*wanted))
-            .map(|(is_blob, digest)| (is_blob, digest.clone()))
-            .collect();
-        let missing: Vec<Digest> = futures::stream::iter(wanted)
+        let missing: Vec<Digest> = futures::stream::iter(listed(manifest))
             .map(|(is_blob, digest)| async move {
                 let exists = if is_blob {
                     self.holds_blob(repository, &digest).await?
@@ -296,5 +331,28 @@ impl Content {
             .try_collect()
             .await?;
         if missing.is_empty() { Ok(()) } else { Err(ContentError::ManifestBlobUnknown(missing)) }
+    }
+}
+
+/// What a manifest lists, each once, and whether that is a blob or a manifest.
+fn listed(manifest: &Manifest) -> Vec<(bool, Digest)> {
+    // BuildKit's cache is an index of layers: what is no manifest by its media type is a blob.
+    let is_blob = |child: &&Descriptor| {
+        !child.media_type.is_empty() && !MediaType::MANIFESTS.contains(&child.media_type.as_str())
+    };
+    let (layers, children): (Vec<_>, Vec<_>) = manifest.manifests().iter().partition(is_blob);
+    let blobs = manifest.blobs().chain(layers).map(|blob| (true, &blob.digest));
+    let mut seen = HashSet::new();
+    blobs
+        .chain(children.into_iter().map(|child| (false, &child.digest)))
+        .filter(|wanted| seen.insert(*wanted))
+        .map(|(is_blob, digest)| (is_blob, digest.clone()))
+        .collect()
+}
+
+pub(super) fn found_or_not(removed: Result<(), ContentError>) -> Result<(), ContentError> {
+    match removed {
+        Err(ContentError::ManifestUnknown) => Ok(()),
+        other => other,
     }
 }

@@ -20,6 +20,7 @@ mod blobs;
 mod body;
 mod catalogue;
 mod copy;
+mod deletion;
 mod detached;
 mod error;
 mod fsck;

@@ -265,7 +265,7 @@ impl Content {
     }
 
     /// A page of tags, none if there is no such repository.
-    async fn list_tags_of_any(
+    pub(super) async fn list_tags_of_any(
         &self,
         repository: &RepositoryName,
         after: Option<&Tag>,

@@ -58,6 +58,10 @@ pub enum Event<'a> {
         repository: &'a RepositoryName,
         digest: &'a Digest,
     },
+    /// With all that is in it.
+    DeleteRepository {
+        repository: &'a RepositoryName,
+    },
     /// A credential was shown for a token, and was good.
     Login,
     /// A token with these scopes, which may be fewer than were asked for.
@@ -102,6 +106,9 @@ impl AuditContext<'_> {
             Event::DeleteBlob { repository, digest } => {
                 Record { repository: Some(repository), digest: Some(digest), ..Record::new("delete-blob") }
             }
+            Event::DeleteRepository { repository } => {
+                Record { repository: Some(repository), ..Record::new("delete-repository") }
+            }
             Event::Login => Record::new("login"),
             Event::Token { scope } => Record { scope: Some(scope), ..Record::new("token") },
         };
@@ -117,7 +124,7 @@ impl AuditContext<'_> {
         let event = match error {
             RequestError::Auth(AuthError::Required | AuthError::InsufficientScope) => return,
             RequestError::Auth(AuthError::Denied(_)) => "denied",
-            RequestError::Auth(AuthError::Password(_)) => "login",
+            RequestError::Auth(AuthError::Password(_) | AuthError::Certificate(_)) => "login",
             error if error.is_denial() => "denied",
             RequestError::Auth(_) if user.is_some() => "login",
             RequestError::Auth(_) => "denied",

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use futures::FutureExt;
-use http::header::{CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Version};
 use http_body::Body as _;
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,10 +21,12 @@ use super::error::{ErrorContext, RequestError};
 use super::metrics::{InFlight, method_label};
 use super::origin::{Arrival, Origin};
 use super::record::{AccessLine, Record, RecordedBody, Seen};
-use super::{App, Route, Scheme, blobs, catalog, manifests, referrers, tags, tokens, uploads};
+use super::{App, Route, Scheme, blobs, catalog, manifests, referrers, repositories, tags, tokens, uploads};
 use crate::oci::RepositoryName;
 use crate::policy::{Action, ImmutableTags, Operation};
-use crate::registry::auth::{Attempt, AuthError, Authenticator, Caller, Credentials, Published, challenge};
+use crate::registry::auth::{
+    Attempt, AuthError, Authenticator, Caller, ClientCertificate, Credentials, Published, challenge,
+};
 use crate::registry::shares::{Share, Shares};
 use crate::telemetry::{RequestId, RequestSpan, traced};
 
@@ -32,6 +34,9 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// How long a request waits for memory, at most. A client that is told to come back does so.
 const MEMORY_WAIT: Duration = Duration::from_secs(5);
+
+/// Repositories that are deleted at the same time. More would take the store from those who push and pull.
+const DELETIONS: usize = 4;
 
 /// What all requests share.
 pub(super) struct Shared {
@@ -42,6 +47,8 @@ pub(super) struct Shared {
     /// Blobs that may be received beside those that are.
     uploads: Arc<Semaphore>,
     upload_shares: Shares,
+    /// Repositories that may be deleted beside those that are.
+    deletions: Arc<Semaphore>,
 }
 
 /// A place among the blobs that are being received, until this is dropped.
@@ -63,6 +70,8 @@ pub(super) struct Permitted<'a> {
     pub now: Timestamp,
     /// Whether the client speaks TLS, with us or with a trusted proxy.
     pub over_tls: bool,
+    /// The registry as the client calls it, perhaps with a port.
+    pub host: &'a str,
 }
 
 impl Permitted<'_> {
@@ -90,7 +99,7 @@ impl Permitted<'_> {
     }
 }
 
-/// The registry as a service: everything under `/v2/`, and `/token`.
+/// The registry as a service: everything under `/v2/` and `/api/`, and `/token`.
 pub fn router(app: App) -> axum::Router {
     let limits = Arc::clone(&app.limits);
     let shared = Arc::new(Shared {
@@ -98,6 +107,7 @@ pub fn router(app: App) -> axum::Router {
         manifest_memory: Arc::new(Semaphore::new(kibibytes(limits.manifest_memory_bytes) as usize)),
         uploads: Arc::new(Semaphore::new(limits.uploads)),
         upload_shares: Shares::new(limits.share_of(limits.uploads)),
+        deletions: Arc::new(Semaphore::new(DELETIONS)),
         app,
     });
     axum::Router::new().fallback(move |request: Request<Body>| answer(Arc::clone(&shared), request))
@@ -127,12 +137,16 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
         }
     }
     let seen = Seen::default();
-    let permitting = Permitting { shared: &shared, parts: &parts, origin: origin.as_ref(), audit, seen: &seen };
+    let certificate = arrival.certificate(&parts);
+    let origin_of = origin.as_ref();
+    let permitting = Permitting { shared: &shared, parts: &parts, origin: origin_of, certificate, audit, seen: &seen };
     let handled = request_id.scope(RequestSpan::around(span.as_ref(), handle(permitting, route, body)));
     // A panic becomes a response: the other requests on this connection go on.
     let handled = AssertUnwindSafe(handled).catch_unwind().await;
     let names = seen.into_names();
+    let mut closes = false;
     let mut response = handled.unwrap_or(Err(RequestError::Panic)).unwrap_or_else(|error| {
+        closes = matches!(error, RequestError::Auth(AuthError::Certificate(_)));
         let is_token_endpoint = route_name == "token";
         audit.refused(&error, &names, &parts);
         if let RequestError::Auth(error) = &error {
@@ -142,6 +156,10 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
         error.into_response(&ErrorContext { request_id, origin: origin.as_ref(), scope, is_token_endpoint })
     });
     add_common_headers(response.headers_mut(), request_id);
+    // The server closes it in any case; the header has the client make no further request on it.
+    if closes && parts.version < Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
 
     let record = Record {
         metrics: shared.app.metrics.clone(),
@@ -168,6 +186,7 @@ struct Permitting<'a> {
     shared: &'a Shared,
     parts: &'a Parts,
     origin: Option<&'a Origin>,
+    certificate: Option<&'a ClientCertificate>,
     audit: AuditContext<'a>,
     seen: &'a Seen,
 }
@@ -179,10 +198,13 @@ async fn handle(
     body: RequestBody,
 ) -> Result<Response<Body>, RequestError> {
     let Prepared { route, published, caller, now } = prepare(permitting, route).await?;
-    let Permitting { shared, parts, origin, audit, seen } = permitting;
+    let Permitting { shared, parts, origin, audit, seen, certificate: _ } = permitting;
     let over_tls = origin.is_some_and(|origin| origin.scheme == Scheme::Https);
+    // A request without a host has been refused.
+    let host = origin.map_or("", |origin| &origin.host);
     let (published, caller, headers) = (&published, &caller, &parts.headers);
-    let done = run(&Permitted { shared, published, caller, headers, audit, seen, now, over_tls }, route, body).await;
+    let permitted = Permitted { shared, published, caller, headers, audit, seen, now, over_tls, host };
+    let done = run(&permitted, route, body).await;
     if done.as_ref().is_err_and(RequestError::is_denial) {
         seen.identity(caller.identity());
     }
@@ -201,7 +223,7 @@ async fn prepare(
     permitting: Permitting<'_>,
     route: Result<Route, super::route::RouteError>,
 ) -> Result<Prepared, RequestError> {
-    let Permitting { shared, parts, origin, audit, seen } = permitting;
+    let Permitting { shared, parts, origin, certificate, audit, seen } = permitting;
     let route = route?;
     // Proxies may differ on whose request it is (RFC 9112, section 3.2).
     if origin.is_none() {
@@ -210,26 +232,43 @@ async fn prepare(
     let published = shared.app.live.current().ok_or(RequestError::NoPolicy)?;
     let now = (shared.app.clock)();
     let credentials = Credentials::from_headers(&parts.headers)?;
+    // It counts where nothing else is shown, and a form shows something.
+    let shows_more = !matches!(credentials, Credentials::None) || matches!(route, Route::TokenPost);
+    let certificate = certificate.filter(|_| !shows_more);
     match (&route, &credentials) {
         // A token must not be good for the next one, or it would never end.
         (Route::TokenGet(_) | Route::TokenPost, Credentials::Bearer(_)) => return Err(AuthError::Header.into()),
         // Clients come here to learn how to log in. The catalogue would let in who shows nothing, but then a client
         // that has credentials would never be asked for them and see only what is public.
-        (Route::Base | Route::Catalog { .. }, Credentials::None) => return Err(AuthError::Required.into()),
+        (Route::Base | Route::Catalog(_) | Route::Repositories(_), Credentials::None) if certificate.is_none() => {
+            return Err(AuthError::Required.into());
+        }
         _ => {}
     }
     if let Credentials::Basic { username, .. } = &credentials {
         seen.user(username);
     }
     let attempt = Attempt { published: &published, client: audit.remote, now };
-    let caller = traced("authenticate", "", shared.authenticator.authenticate(&credentials, attempt)).await?;
+    let caller = match certificate {
+        Some(certificate) => certificate.caller(&published, now).inspect_err(|_| {
+            certificate.claimed_name().iter().for_each(|name| seen.user(name));
+        })?,
+        None => traced("authenticate", "", shared.authenticator.authenticate(&credentials, attempt)).await?,
+    };
     let permitted = match (&route, route.operation()) {
         (_, Some(operation)) if operation.repository.as_str().len() > shared.app.limits.name_bytes => {
             return Err(RequestError::NameTooLong { limit: shared.app.limits.name_bytes });
         }
-        (_, Some(operation)) => caller.permit(&published, &operation, now),
-        (Route::Catalog { .. }, None) => caller.permit_catalog(&published, now),
-        (_, None) => caller.check_valid(&published, now),
+        // What may not be viewed is nothing, to whoever is logged in.
+        (Route::RepositoryGet { .. }, Some(operation)) => match caller.permit(&published, &operation, now) {
+            Err(AuthError::Denied(_)) => Err(RequestError::Hidden),
+            other => other.map_err(RequestError::from),
+        },
+        (_, Some(operation)) => caller.permit(&published, &operation, now).map_err(RequestError::from),
+        (Route::Catalog(_) | Route::Repositories(_), None) => {
+            caller.permit_catalog(&published, now).map_err(RequestError::from)
+        }
+        (_, None) => caller.check_valid(&published, now).map_err(RequestError::from),
     };
     // Written out only for those who read it.
     if permitted.is_err() || AccessLine::wanted() {
@@ -244,7 +283,10 @@ async fn run(permitted: &Permitted<'_>, route: Route, body: RequestBody) -> Resu
         Route::Base => {
             Ok(Response::builder().header(http::header::CONTENT_TYPE, "application/json").body("{}".into())?)
         }
-        Route::Catalog { n, last } => catalog::list(permitted, n, last.as_deref()).await,
+        Route::Catalog(listing) => catalog::list(permitted, &listing).await,
+        Route::Repositories(listing) => repositories::list(permitted, &listing).await,
+        Route::RepositoryGet { repository } => repositories::get(permitted, &repository).await,
+        Route::RepositoryDelete { repository } => repositories::delete(permitted, &repository).await,
         Route::Tags { repository, n, last } => tags::list(permitted, &repository, n, last.as_ref()).await,
         Route::ManifestGet { repository, reference } => manifests::get(permitted, &repository, &reference).await,
         Route::ManifestHead { repository, reference } => manifests::head(permitted, &repository, &reference).await,
@@ -273,7 +315,7 @@ async fn run(permitted: &Permitted<'_>, route: Route, body: RequestBody) -> Resu
 /// What a token has to be for, as a challenge says it.
 fn required_scope(route: &Route) -> Option<String> {
     match (route, route.operation()) {
-        (Route::Catalog { .. }, _) => Some("registry:catalog:*".to_owned()),
+        (Route::Catalog(_) | Route::Repositories(_), _) => Some("registry:catalog:*".to_owned()),
         (route, Some(operation)) => Some(challenge::scope(&operation, route.mount_source())),
         (_, None) => None,
     }
@@ -320,6 +362,11 @@ impl Shared {
             Ok(Ok(permits)) => Ok(permits),
             _ => Err(RequestError::Busy { what: "manifests" }),
         }
+    }
+
+    /// The right to delete a repository.
+    pub(super) fn delete_repository(&self) -> Result<OwnedSemaphorePermit, RequestError> {
+        Arc::clone(&self.deletions).try_acquire_owned().map_err(|_| RequestError::TooManyDeletions)
     }
 
     /// A place among the blobs that are being received.

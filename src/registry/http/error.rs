@@ -55,6 +55,11 @@ pub enum RequestError {
     Busy { what: &'static str },
     #[error("this client is sending too many {what} at the same time; try again")]
     ClientBusy { what: &'static str },
+    #[error("too many repositories are being deleted; try again")]
+    TooManyDeletions,
+    /// What the caller may not view: answered as what isn't there.
+    #[error("repository is unknown")]
+    Hidden,
     #[error("the registry has no policy yet; try again")]
     NoPolicy,
     #[error("response can't be made")]
@@ -128,7 +133,7 @@ impl RequestError {
 
     /// Whether policy does not allow what its caller may otherwise do.
     pub fn is_denial(&self) -> bool {
-        matches!(self, RequestError::Content(ContentError::TagImmutable { .. }))
+        matches!(self, RequestError::Content(ContentError::TagImmutable { .. }) | RequestError::Hidden)
     }
 
     fn status(&self) -> (StatusCode, ErrorCode) {
@@ -147,7 +152,8 @@ impl RequestError {
             RequestError::Body(error) => body_status(error),
             RequestError::NameTooLong { .. } => (Status::BAD_REQUEST, Code::NameInvalid),
             RequestError::BlobTooLarge { .. } => (Status::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
-            RequestError::Busy { .. } | RequestError::ClientBusy { .. } => {
+            RequestError::Hidden => (Status::NOT_FOUND, Code::NameUnknown),
+            RequestError::Busy { .. } | RequestError::ClientBusy { .. } | RequestError::TooManyDeletions => {
                 (Status::TOO_MANY_REQUESTS, Code::TooManyRequests)
             }
             RequestError::NoPolicy => (Status::SERVICE_UNAVAILABLE, Code::Unavailable),
@@ -174,6 +180,7 @@ impl RequestError {
             RequestError::Auth(AuthError::Unreachable { .. }) => add(RETRY_AFTER, "5"),
             RequestError::Busy { .. }
             | RequestError::ClientBusy { .. }
+            | RequestError::TooManyDeletions
             | RequestError::Content(ContentError::Storage(StorageError::Unavailable { .. })) => {
                 add(RETRY_AFTER, "5");
             }
@@ -216,6 +223,7 @@ fn route_status(error: &RouteError) -> (StatusCode, ErrorCode) {
         RouteError::ImpossibleTag => (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown),
         RouteError::ImpossibleUpload => (StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown),
         RouteError::PageSize => bad(ErrorCode::PaginationNumberInvalid),
+        RouteError::ImageType => bad(ErrorCode::Unsupported),
         RouteError::Token(TokenRequestError::Scope | TokenRequestError::TooManyScopes | TokenRequestError::Grant) => {
             bad(ErrorCode::Unsupported)
         }
@@ -230,6 +238,7 @@ fn auth_status(error: &AuthError) -> StatusCode {
         | AuthError::Token(_)
         | AuthError::External(_)
         | AuthError::Revoked
+        | AuthError::Certificate(_)
         | AuthError::InsufficientScope
         | AuthError::Denied(Denial::Anonymous | Denial::Revoked) => StatusCode::UNAUTHORIZED,
         AuthError::Denied(Denial::NotPermitted { .. } | Denial::NoProject { .. }) => StatusCode::FORBIDDEN,
@@ -257,6 +266,7 @@ fn challenge_error(error: &AuthError) -> Option<&'static str> {
         AuthError::Header | AuthError::Token(_) | AuthError::External(_) | AuthError::Revoked => Some("invalid_token"),
         AuthError::Required
         | AuthError::Password(_)
+        | AuthError::Certificate(_)
         | AuthError::Denied(_)
         | AuthError::TooManyFailures { .. }
         | AuthError::Busy

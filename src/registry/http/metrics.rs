@@ -136,6 +136,7 @@ impl HttpMetrics {
             AuthError::Token(_) | AuthError::External(_) => "token",
             AuthError::Unreachable { .. } => "unreachable",
             AuthError::Revoked => "revoked",
+            AuthError::Certificate(_) => "certificate",
             AuthError::InsufficientScope => "scope",
             AuthError::Denied(_) => "denied",
             AuthError::TooManyFailures { .. } => "limited",

@@ -28,6 +28,7 @@ pub mod range;
 mod record;
 mod redirect;
 mod referrers;
+mod repositories;
 mod respond;
 pub mod route;
 pub mod server;

@@ -1,12 +1,14 @@
 //! Where a request came from, and what address the client used.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use http::header::HOST;
 use http::request::Parts;
 
 use super::forwarded::Forwarded;
 use crate::config::Proxies;
+use crate::registry::auth::ClientCertificate;
 
 /// How a connection came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +27,18 @@ impl Scheme {
 }
 
 /// The connection of a request, put into its extensions by the server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Connection {
     pub peer: SocketAddr,
     pub scheme: Scheme,
+    /// What its client has shown in the handshake.
+    pub certificate: Option<Arc<ClientCertificate>>,
+}
+
+impl Connection {
+    pub fn plain(peer: SocketAddr) -> Self {
+        Self { peer, scheme: Scheme::Http, certificate: None }
+    }
 }
 
 /// How a request reached the registry: as its connection shows, or as a trusted proxy tells.
@@ -52,7 +62,7 @@ impl<'a> Arrival<'a> {
             scheme: Scheme::Http,
             host: asked_host(parts),
         };
-        let Some(Connection { peer, scheme }) = parts.extensions.get() else { return unknown };
+        let Some(Connection { peer, scheme, .. }) = parts.extensions.get() else { return unknown };
         let direct = Self { client: peer.ip().to_canonical(), scheme: *scheme, ..unknown };
         if !proxies.trusts(direct.client) {
             return direct;
@@ -64,6 +74,12 @@ impl<'a> Arrival<'a> {
             scheme: forwarded.scheme.unwrap_or(direct.scheme),
             host: forwarded.host.or(direct.host),
         }
+    }
+
+    /// The client's certificate. One that a trusted proxy has shown is the proxy's, and stands for none of its clients.
+    pub fn certificate(&self, parts: &'a Parts) -> Option<&'a ClientCertificate> {
+        let connection: &Connection = parts.extensions.get()?;
+        connection.certificate.as_deref().filter(|_| !self.by_trusted_proxy)
     }
 }
 
@@ -111,7 +127,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let mut parts = request.body(()).unwrap().into_parts().0;
-        parts.extensions.insert(Connection { peer: PEER.parse().unwrap(), scheme: Scheme::Https });
+        parts.extensions.insert(Connection { scheme: Scheme::Https, ..Connection::plain(PEER.parse().unwrap()) });
         parts
     }
 
@@ -189,7 +205,7 @@ mod tests {
     fn a_dual_stack_socket_shows_the_same_client() {
         let mut parts = request("/v2/", &[]);
         let peer = "[::ffff:10.0.0.1]:4711".parse().unwrap();
-        parts.extensions.insert(Connection { peer, scheme: Scheme::Http });
+        parts.extensions.insert(Connection::plain(peer));
         assert_eq!(Arrival::of(&parts, &Proxies::default()).client, "10.0.0.1".parse::<IpAddr>().unwrap());
     }
 }

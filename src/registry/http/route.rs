@@ -7,19 +7,23 @@
 use http::Method;
 
 use super::percent::{self, DecodeError};
+use super::repositories::image_type_name;
 use super::upload_ids::SealedUpload;
 use crate::oci::{Digest, DigestError, NameError, Reference, RepositoryName, Tag};
-use crate::policy::{Action, Operation};
+use crate::policy::{Action, ImageType, Operation};
 use crate::registry::auth::{TokenRequest, TokenRequestError};
 
 /// Entries of a listing, if the client doesn't say how many it wants, and the most that it gets.
 pub const MAX_PAGE: usize = 10_000;
 
+/// Where the registry's own API begins.
+const REPOSITORIES: &str = "/api/v1/repositories";
+
 /// A request that makes sense, as far as its URL tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     Base,
-    Catalog { n: usize, last: Option<String> },
+    Catalog(Listing),
     Tags { repository: RepositoryName, n: usize, last: Option<Tag> },
     ManifestGet { repository: RepositoryName, reference: Reference },
     ManifestHead { repository: RepositoryName, reference: Reference },
@@ -34,8 +38,20 @@ pub enum Route {
     UploadPut { repository: RepositoryName, id: SealedUpload, digest: Digest },
     UploadCancel { repository: RepositoryName, id: SealedUpload },
     Referrers { repository: RepositoryName, digest: Digest, query: ReferrersQuery },
+    Repositories(Listing),
+    RepositoryGet { repository: RepositoryName },
+    RepositoryDelete { repository: RepositoryName },
     TokenGet(TokenRequest),
     TokenPost,
+}
+
+/// Which repositories are to be listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    pub image_type: Option<ImageType>,
+    pub n: usize,
+    /// As a client has it from a page before, or as it has made it up.
+    pub last: Option<String>,
 }
 
 /// A blob that is to be taken over from another repository. Some clients don't say from which.
@@ -85,6 +101,8 @@ pub enum RouteError {
     ImpossibleUpload,
     #[error("the parameter n must be a number that is not negative")]
     PageSize,
+    #[error("the parameter imageType must be Base or Build")]
+    ImageType,
     #[error(transparent)]
     Token(#[from] TokenRequestError),
 }
@@ -96,6 +114,9 @@ impl Route {
         if path == "/token" {
             return parse_token(method, query);
         }
+        if let Some(rest) = path.strip_prefix(REPOSITORIES) {
+            return parse_repositories(method, rest, query);
+        }
         let rest = match path.strip_prefix("/v2") {
             Some("") => "",
             Some(rest) => rest.strip_prefix('/').ok_or(RouteError::NotFound)?,
@@ -105,8 +126,7 @@ impl Route {
             "" => read_only(method).map(|()| Route::Base),
             "_catalog" => {
                 read_only(method)?;
-                let Paging { n, last } = Query::parse(query)?.paging()?;
-                Ok(Route::Catalog { n, last })
+                Ok(Route::Catalog(Query::parse(query)?.listing()?))
             }
             rest => parse_endpoint(method, rest, query),
         }
@@ -115,7 +135,11 @@ impl Route {
     /// What has to be permitted, if the route is about one repository.
     pub fn operation(&self) -> Option<Operation> {
         let (action, repository) = match self {
-            Route::Base | Route::Catalog { .. } | Route::TokenGet(_) | Route::TokenPost => return None,
+            Route::Base | Route::Catalog(_) | Route::Repositories(_) | Route::TokenGet(_) | Route::TokenPost => {
+                return None;
+            }
+            Route::RepositoryGet { repository } => (Action::View, repository),
+            Route::RepositoryDelete { repository } => (Action::DeleteRepository, repository),
             Route::Tags { repository, .. }
             | Route::ManifestGet { repository, .. }
             | Route::ManifestHead { repository, .. }
@@ -147,8 +171,12 @@ impl Route {
     /// What the request is about, for audits.
     pub fn target(&self) -> Target<'_> {
         let (repository, reference, digest) = match self {
-            Route::Base | Route::Catalog { .. } | Route::TokenGet(_) | Route::TokenPost => return Target::default(),
-            Route::Tags { repository, .. }
+            Route::Base | Route::Catalog(_) | Route::Repositories(_) | Route::TokenGet(_) | Route::TokenPost => {
+                return Target::default();
+            }
+            Route::RepositoryGet { repository }
+            | Route::RepositoryDelete { repository }
+            | Route::Tags { repository, .. }
             | Route::UploadStatus { repository, .. }
             | Route::UploadPatch { repository, .. }
             | Route::UploadCancel { repository, .. } => (repository, None, None),
@@ -172,7 +200,7 @@ impl Route {
     pub const fn name(&self) -> &'static str {
         match self {
             Route::Base => "base",
-            Route::Catalog { .. } => "catalog",
+            Route::Catalog(_) => "catalog",
             Route::Tags { .. } => "tags",
             Route::ManifestGet { .. }
             | Route::ManifestHead { .. }
@@ -185,6 +213,8 @@ impl Route {
             | Route::UploadPut { .. }
             | Route::UploadCancel { .. } => "upload",
             Route::Referrers { .. } => "referrers",
+            Route::Repositories(_) => "repositories",
+            Route::RepositoryGet { .. } | Route::RepositoryDelete { .. } => "repository",
             Route::TokenGet(_) | Route::TokenPost => "token",
         }
     }
@@ -195,6 +225,20 @@ fn parse_token(method: &Method, query: &str) -> Result<Route, RouteError> {
         Method::GET => Ok(Route::TokenGet(TokenRequest::from_query(&percent::decode_query(query)?)?)),
         Method::POST => Ok(Route::TokenPost),
         _ => Err(RouteError::Method { allow: "GET, POST" }),
+    }
+}
+
+/// What follows [`REPOSITORIES`]: nothing, or a name.
+fn parse_repositories(method: &Method, rest: &str, query: &str) -> Result<Route, RouteError> {
+    if rest.is_empty() {
+        read_only(method)?;
+        return Ok(Route::Repositories(Query::parse(query)?.listing()?));
+    }
+    let name = rest.strip_prefix('/').ok_or(RouteError::NotFound)?;
+    match *method {
+        Method::GET | Method::HEAD => Ok(Route::RepositoryGet { repository: parse_name(name)? }),
+        Method::DELETE => Ok(Route::RepositoryDelete { repository: parse_name(name)? }),
+        _ => Err(RouteError::Method { allow: "GET, HEAD, DELETE" }),
     }
 }
 
@@ -332,6 +376,17 @@ impl Query {
         Some(std::mem::take(value))
     }
 
+    fn listing(&mut self) -> Result<Listing, RouteError> {
+        let image_type = match self.take("imageType").as_deref() {
+            None | Some("") => None,
+            Some("Base") => Some(ImageType::Base),
+            Some("Build") => Some(ImageType::Build),
+            Some(_) => return Err(RouteError::ImageType),
+        };
+        let Paging { n, last } = self.paging()?;
+        Ok(Listing { image_type, n, last })
+    }
+
     fn paging(&mut self) -> Result<Paging, RouteError> {
         let n = match self.take("n") {
             None => MAX_PAGE,
@@ -373,8 +428,19 @@ pub fn next_referrers(repository: &RepositoryName, digest: &Digest, query: &Refe
 }
 
 /// The same for the catalogue.
-pub fn next_catalog(n: usize, last: &str) -> String {
-    format!("</v2/_catalog?n={n}&last={}>; rel=\"next\"", percent::encode(last))
+pub fn next_catalog(listing: &Listing, last: &str) -> String {
+    next_listing("/v2/_catalog", listing, last)
+}
+
+/// The same for repositories.
+pub fn next_repositories(listing: &Listing, last: &str) -> String {
+    next_listing(REPOSITORIES, listing, last)
+}
+
+fn next_listing(path: &str, listing: &Listing, last: &str) -> String {
+    let Listing { image_type, n, last: _ } = listing;
+    let filter = image_type.map(|image_type| format!("&imageType={}", image_type_name(image_type))).unwrap_or_default();
+    format!("<{path}?n={n}&last={}{filter}>; rel=\"next\"", percent::encode(last))
 }
 
 #[cfg(test)]
@@ -479,6 +545,15 @@ mod tests {
     #[case::negative_page("GET", "/v2/a/tags/list?n=-1", RouteError::PageSize)]
     #[case::word_as_page("GET", "/v2/_catalog?n=all", RouteError::PageSize)]
     #[case::bad_last_tag("GET", "/v2/a/tags/list?last=.x", RouteError::Tag(NameError::Tag))]
+    #[case::glued_repositories("GET", "/api/v1/repositoriesx", RouteError::NotFound)]
+    #[case::other_api("GET", "/api/v1/", RouteError::NotFound)]
+    #[case::no_repository("GET", "/api/v1/repositories/", RouteError::Name(NameError::NameLength))]
+    #[case::bad_repository("DELETE", "/api/v1/repositories/a/../b", RouteError::Name(NameError::NameForm))]
+    #[case::image_type("GET", "/api/v1/repositories?imageType=build", RouteError::ImageType)]
+    #[case::image_type_of_the_catalogue("GET", "/v2/_catalog?imageType=x", RouteError::ImageType)]
+    #[case::page_of_repositories("GET", "/api/v1/repositories?n=x", RouteError::PageSize)]
+    #[case::method("DELETE", "/api/v1/repositories", RouteError::Method { allow: "GET, HEAD" })]
+    #[case::method("PUT", "/api/v1/repositories/a", RouteError::Method { allow: "GET, HEAD, DELETE" })]
     #[case::empty_page("GET", "/v2/_catalog?n=", RouteError::PageSize)]
     #[case::method("POST", "/v2/a/manifests/x", RouteError::Method { allow: "GET, HEAD, PUT, DELETE" })]
     #[case::method("DELETE", "/v2/a/tags/list", RouteError::Method { allow: "GET, HEAD" })]
@@ -494,8 +569,10 @@ mod tests {
     #[case::zero("n=0", 0, None)]
     #[case::many("n=99999999999999999999999", MAX_PAGE, None)]
     fn reads_pages(#[case] query: &str, #[case] n: usize, #[case] last: Option<&str>) {
-        let expected = Route::Catalog { n, last: last.map(str::to_owned) };
-        assert_eq!(parse("GET", &format!("/v2/_catalog?{query}")), Ok(expected));
+        let listing = Listing { image_type: None, n, last: last.map(str::to_owned) };
+        let target = |path: &str| format!("{path}?{query}");
+        assert_eq!(parse("GET", &target("/v2/_catalog")), Ok(Route::Catalog(listing.clone())));
+        assert_eq!(parse("GET", &target(REPOSITORIES)), Ok(Route::Repositories(listing)));
     }
 
     #[test]
@@ -505,6 +582,19 @@ mod tests {
         assert_eq!(action("HEAD", "/v2/a/blobs/DIGEST"), Some(Action::Pull));
         assert_eq!(action("DELETE", "/v2/a/manifests/v1"), Some(Action::Delete));
         assert_eq!(action("GET", "/v2/_catalog"), None);
+        assert_eq!(action("GET", "/api/v1/repositories"), None);
+        assert_eq!(action("GET", "/api/v1/repositories/a/b"), Some(Action::View));
+        assert_eq!(action("DELETE", "/api/v1/repositories/a/b"), Some(Action::DeleteRepository));
+    }
+
+    #[test]
+    fn a_repository_may_be_called_like_an_endpoint() {
+        for (path, expected) in [("tags/list", "tags/list"), ("a%2Fb/manifests/v1", "a/b/manifests/v1"), ("a", "a")] {
+            let repository = name(expected);
+            assert_eq!(parse("HEAD", &format!("{REPOSITORIES}/{path}")), Ok(Route::RepositoryGet { repository }));
+        }
+        let listing = Listing { image_type: Some(ImageType::Build), n: 2, last: None };
+        assert_eq!(parse("GET", "/api/v1/repositories?imageType=Build&n=2"), Ok(Route::Repositories(listing)));
     }
 
     proptest::proptest! {

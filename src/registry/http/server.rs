@@ -25,14 +25,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
 use super::activity::{Activity, Quiet, Streams};
 use super::guarded::Guarded;
+use super::tls::Acceptors;
 use super::{App, CertificateFiles, Connection, HttpMetrics, Scheme, TlsError};
 use crate::config::{Limits, Proxies};
+use crate::registry::auth::{ClientCertificate, Live};
 use crate::registry::shares::Shares;
 
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
@@ -57,19 +58,22 @@ pub enum ServeError {
     Listener(#[source] io::Error),
 }
 
-/// What connections are held to, and counted with.
+/// What connections are held to, asked for, and counted with.
 #[derive(Clone)]
 pub struct Bounds {
     pub limits: Arc<Limits>,
     /// Whose connections carry requests of many clients.
     pub proxies: Proxies,
+    /// Whose certificates clients are asked for.
+    pub live: Arc<Live>,
     pub metrics: HttpMetrics,
 }
 
 impl Bounds {
     pub fn of(app: &App) -> Self {
-        let App { limits, proxies, metrics, .. } = app;
-        Self { limits: Arc::clone(limits), proxies: proxies.clone(), metrics: metrics.clone() }
+        let App { limits, proxies, live, metrics, .. } = app;
+        let (limits, live) = (Arc::clone(limits), Arc::clone(live));
+        Self { limits, proxies: proxies.clone(), live, metrics: metrics.clone() }
     }
 }
 
@@ -89,17 +93,17 @@ where
     S::Future: Send + 'static,
 {
     let address = listener.local_addr().map_err(ServeError::Listener)?;
-    let acceptor = tls.as_ref().map(|files| files.server_config()).transpose()?.map(TlsAcceptor::from);
-    let Bounds { limits, proxies, metrics } = bounds;
+    let Bounds { limits, proxies, live, metrics } = bounds;
+    let acceptors = tls.clone().map(|files| Acceptors::new(files, live)).transpose()?.map(Arc::new);
     let permits = Arc::new(Semaphore::new(limits.connections));
     let shares = Shares::new(limits.share_of(limits.connections));
-    let server = Server { acceptor, service, protocols: Protocols::new(&limits), limits };
+    let server = Server { acceptors, service, protocols: Protocols::new(&limits), limits };
     let watching = shutdown.child_token();
     if let Some(files) = tls {
         let stop = watching.clone();
         tokio::spawn(async move { files.watch(CERTIFICATE_INTERVAL, stop).await });
     }
-    tracing::info!(%address, tls = server.acceptor.is_some(), "serving");
+    tracing::info!(%address, tls = server.acceptors.is_some(), "serving");
 
     let mut connections = JoinSet::new();
     while let Some(accepted) = shutdown.run_until_cancelled(accept(&listener, &permits)).await {
@@ -155,7 +159,7 @@ async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<Acce
 
 #[derive(Clone)]
 struct Server<S> {
-    acceptor: Option<TlsAcceptor>,
+    acceptors: Option<Arc<Acceptors>>,
     service: S,
     protocols: Arc<Protocols>,
     limits: Arc<Limits>,
@@ -197,18 +201,27 @@ where
 {
     async fn connection(self, stream: TcpStream, peer: SocketAddr, shutdown: CancellationToken) {
         let stream = Guarded::new(stream, &self.limits);
-        match self.acceptor.clone() {
-            None => self.http1(stream, Connection { peer, scheme: Scheme::Http }, shutdown).await,
+        match self.acceptors.clone() {
+            None => self.http1(stream, Connection::plain(peer), shutdown).await,
             // Boxed, or plain connections would be as large.
-            Some(acceptor) => Box::pin(self.tls(acceptor, stream, peer, shutdown)).await,
+            Some(acceptors) => Box::pin(self.tls(&acceptors, stream, peer, shutdown)).await,
         }
     }
 
-    async fn tls(&self, acceptor: TlsAcceptor, stream: Guarded, peer: SocketAddr, shutdown: CancellationToken) {
-        match tokio::time::timeout(self.limits.handshake(), acceptor.accept(stream)).await {
+    async fn tls(&self, acceptors: &Acceptors, stream: Guarded, peer: SocketAddr, shutdown: CancellationToken) {
+        match tokio::time::timeout(self.limits.handshake(), acceptors.acceptor().accept(stream)).await {
             Ok(Ok(stream)) => {
-                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                let connection = Connection { peer, scheme: Scheme::Https };
+                let session = stream.get_ref().1;
+                let is_http2 = session.alpn_protocol() == Some(b"h2");
+                // Its own end, if it has a certificate: that may come to be refused.
+                let (certificate, shutdown) = match session.peer_certificates() {
+                    None => (None, shutdown),
+                    Some(chain) => {
+                        let ending = shutdown.child_token();
+                        (Some(Arc::new(ClientCertificate::new(chain, ending.clone()))), ending)
+                    }
+                };
+                let connection = Connection { peer, scheme: Scheme::Https, certificate };
                 if is_http2 {
                     Box::pin(self.http2(stream, connection, shutdown)).await;
                 } else {
@@ -223,10 +236,10 @@ where
     fn respond(
         &self,
         request: Request<Incoming>,
-        connection: Connection,
+        connection: &Connection,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<S> {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(connection);
+        request.extensions_mut().insert(connection.clone());
         self.service.clone().oneshot(request)
     }
 
@@ -234,7 +247,8 @@ where
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = service_fn(|request: Request<Incoming>| self.respond(request, connection));
+        let peer = connection.peer;
+        let service = service_fn(|request: Request<Incoming>| self.respond(request, &connection));
         let mut serving = std::pin::pin!(self.protocols.http1.serve_connection(TokioIo::new(io), service));
         let served = tokio::select! {
             served = serving.as_mut() => served,
@@ -243,16 +257,17 @@ where
                 serving.await
             }
         };
-        log_end(served, connection);
+        log_end(served, peer);
     }
 
     async fn http2<I>(&self, io: I, connection: Connection, shutdown: CancellationToken)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let peer = connection.peer;
         let activity = Arc::new(Activity::default());
         let service = service_fn(|request: Request<Incoming>| {
-            let (activity, response) = (Arc::clone(&activity), self.respond(request, connection));
+            let (activity, response) = (Arc::clone(&activity), self.respond(request, &connection));
             async move {
                 let in_progress = activity.begin();
                 response.await.map(|response| response.map(|body| in_progress.answering(body)))
@@ -260,7 +275,7 @@ where
         });
         let mut serving = std::pin::pin!(self.protocols.http2.serve_connection(TokioIo::new(io), service));
         let quiet = tokio::select! {
-            served = serving.as_mut() => return log_end(served, connection),
+            served = serving.as_mut() => return log_end(served, peer),
             () = shutdown.cancelled() => Quiet::Idle,
             quiet = activity.quiet(&self.limits) => quiet,
         };
@@ -270,19 +285,19 @@ where
                 serving.as_mut().graceful_shutdown();
                 // A request that came just then is served, and goes on for as long as any other may.
                 tokio::select! {
-                    served = serving.as_mut() => return log_end(served, connection),
+                    served = serving.as_mut() => return log_end(served, peer),
                     quiet = activity.quiet(&self.limits) => quiet,
                 }
             }
         };
         if quiet == Quiet::Stuck {
-            tracing::debug!(peer = %connection.peer, "client takes nothing of its response; cut");
+            tracing::debug!(%peer, "client takes nothing of its response; cut");
         }
     }
 }
 
-fn log_end(served: hyper::Result<()>, connection: Connection) {
+fn log_end(served: hyper::Result<()>, peer: SocketAddr) {
     if let Err(error) = served {
-        tracing::debug!(%error, peer = %connection.peer, "connection ended with an error");
+        tracing::debug!(%error, %peer, "connection ended with an error");
     }
 }

@@ -8,14 +8,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{TlsSettings, TlsVersion};
+use crate::registry::auth::{Authorities, Live};
 
 /// Why a certificate can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +80,7 @@ impl CertificateFiles {
     }
 
     /// What a TLS server is configured with. It follows the files as long as [`watch`](Self::watch) runs.
-    pub fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+    fn server_config(&self, clients: Arc<dyn ClientCertVerifier>) -> Result<Arc<ServerConfig>, TlsError> {
         let versions: &[&SupportedProtocolVersion] = match self.files.minimum_version {
             TlsVersion::Tls12 => &[&version::TLS13, &version::TLS12],
             TlsVersion::Tls13 => &[&version::TLS13],
@@ -85,7 +88,7 @@ impl CertificateFiles {
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(versions)
             .map_err(TlsError::Setup)?
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_cert_resolver(Arc::clone(&self.current) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
@@ -126,6 +129,56 @@ impl CertificateFiles {
                 Err(error) => tracing::warn!(%error, "certificate can't be used; the old one goes on serving"),
             }
             seen = Some(found);
+        }
+    }
+}
+
+/// Accepts TLS connections as the files and the policy say at that moment.
+///
+/// # Guarantees
+/// A client is asked for a certificate if, and only if, the policy names authorities. Other authorities come with TLS sessions
+/// of their own: none from before is resumed.
+#[derive(Debug)]
+pub(super) struct Acceptors {
+    files: Arc<CertificateFiles>,
+    live: Arc<Live>,
+    current: ArcSwap<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    authorities: Option<Arc<Authorities>>,
+    config: Arc<ServerConfig>,
+}
+
+impl Acceptors {
+    pub fn new(files: Arc<CertificateFiles>, live: Arc<Live>) -> Result<Self, TlsError> {
+        let config = files.server_config(WebPkiClientVerifier::no_client_auth())?;
+        Ok(Self { files, live, current: ArcSwap::from_pointee(Current { authorities: None, config }) })
+    }
+
+    /// For the next connection.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let authorities = self.live.current().and_then(|published| published.authorities().cloned());
+        let current = self.current.load();
+        let is_same = match (&current.authorities, &authorities) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        };
+        if is_same {
+            return Arc::clone(&current.config).into();
+        }
+        let verifier = authorities.as_ref().and_then(|authorities| authorities.handshake_verifier());
+        match self.files.server_config(verifier.unwrap_or_else(WebPkiClientVerifier::no_client_auth)) {
+            Ok(config) => {
+                self.current.store(Arc::new(Current { authorities, config: Arc::clone(&config) }));
+                config.into()
+            }
+            Err(error) => {
+                tracing::error!(%error, "new client authorities can't be asked for");
+                Arc::clone(&current.config).into()
+            }
         }
     }
 }

@@ -7,6 +7,10 @@
 
 pub mod file;
 pub mod kube;
+mod list;
+mod objects;
 mod reviews;
 
+pub use list::{ListError, list};
+pub use objects::{ChooseError, Objects};
 pub use reviews::ClusterReviews;

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::Algorithm;
 use landfast::oci::Digest;
-use landfast::policy::{FailureLimits, Glob, ImmutableTags, OidcIssuer, PolicyRule, Providers};
+use landfast::policy::{FailureLimits, Glob, ImmutableTags, OidcIssuer, PolicyRule, Providers, Role};
 use landfast::telemetry::UNVERIFIED;
 use serde_json::json;
 use tracing::field::{Field, Visit};
@@ -20,7 +20,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use crate::harness::{NOW, OCI_MANIFEST, Registry, Reply, image, snapshot};
 use crate::issuer::{Issuer, Key};
 
-type Line = BTreeMap<&'static str, String>;
+pub type Line = BTreeMap<&'static str, String>;
 
 thread_local! {
     /// What has been logged on this thread.
@@ -32,7 +32,7 @@ thread_local! {
 struct Collector;
 
 /// The lines of one log target, on this thread, from now on.
-struct Lines(&'static str);
+pub struct Lines(&'static str);
 
 struct Fields(Line);
 
@@ -55,7 +55,7 @@ impl<S: Subscriber> Layer<S> for Collector {
 }
 
 impl Lines {
-    fn of(target: &'static str) -> Self {
+    pub fn of(target: &'static str) -> Self {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Collector)).unwrap();
@@ -64,7 +64,7 @@ impl Lines {
         Self(target)
     }
 
-    fn take(&self) -> Vec<Line> {
+    pub fn take(&self) -> Vec<Line> {
         self.events().map(|(_, line)| line).collect()
     }
 
@@ -413,6 +413,36 @@ async fn a_malformed_request_id_is_replaced() {
         let reply = registry.request("GET", "/v2/").from(PROXY).header("x-request-id", given).send().await;
         assert_eq!(reply.header("x-request-id").len(), 36, "{given:?}");
     }
+}
+
+#[tokio::test]
+async fn the_deletion_of_a_repository_is_recorded_as_what_it_is() {
+    let registry = Registry::new();
+    let mut policy = snapshot();
+    policy.robots.get_mut("uid-dev").unwrap().grant.role = Role::Admin;
+    registry.publish(policy);
+    registry.push_image("dev", "team/app", "v1", b"layer").await;
+    let lines = Lines::of("audit");
+    let target = "/api/v1/repositories/team/app";
+    let reply = registry.by("dev", "DELETE", target).from(CLIENT).send().await.expect(202);
+    assert_eq!(lines.one(), record(&reply, &by_dev("delete-repository", "DELETE")));
+    registry.by("dev", "DELETE", target).from(CLIENT).send().await.expect(404);
+    assert_eq!(lines.take(), [], "nothing was done");
+
+    let reply = registry.by("guest", "DELETE", target).from(CLIENT).send().await.expect(403);
+    let denied = lines.one();
+    assert_eq!(
+        (&*denied["event"], &*denied["identity"], &*denied["repository"]),
+        ("denied", "robot/ns/guest", "team/app")
+    );
+    assert_eq!(denied["request_id"], reply.header("x-request-id"));
+    // What is answered as if it weren't there was refused all the same.
+    registry.by("librarian", "GET", target).from(CLIENT).send().await.expect(404);
+    let hidden = lines.one();
+    assert_eq!(
+        (&*hidden["event"], &*hidden["identity"], &*hidden["repository"]),
+        ("denied", "robot/ns/librarian", "team/app")
+    );
 }
 
 /// He is named once his token has been verified, and not before.

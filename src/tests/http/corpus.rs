@@ -10,6 +10,7 @@ mod methods;
 mod names;
 mod paging;
 mod ranges;
+mod repositories;
 mod tokens;
 mod uploads;
 mod wire;
@@ -112,6 +113,7 @@ async fn bad_input_is_the_clients_fault_and_harms_nobody() {
     rows.extend(tokens::rows(registry).await);
     rows.extend(paging::rows(registry));
     rows.extend(methods::rows(registry));
+    rows.extend(repositories::rows(registry));
     let mut seen = HashSet::new();
     let mut wrong: Vec<_> =
         rows.iter().filter(|row| !seen.insert(row.name.clone())).map(|row| row.name.clone()).collect();
@@ -123,7 +125,7 @@ async fn bad_input_is_the_clients_fault_and_harms_nobody() {
     let on_the_wire = wire::check(&server).await;
     wrong.extend(on_the_wire.wrong);
     assert!(wrong.is_empty(), "{} wrong answers:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(number >= 450 && on_the_wire.number >= 110, "rows are missing: {number}, {}", on_the_wire.number);
+    assert!(number >= 475 && on_the_wire.number >= 110, "rows are missing: {number}, {}", on_the_wire.number);
 
     let pulled = registry.by("dev", "GET", "/v2/team/app/manifests/v1").send().await.expect(200);
     assert_eq!(pulled.body, image);

@@ -26,7 +26,7 @@ use landfast::policy::{
 };
 use landfast::registry::auth::{Issuers, Live, TokenReviewer};
 use landfast::registry::content::Content;
-use landfast::registry::http::{App, Bounds, Connection, HttpMetrics, Scheme as ConnectionScheme, router};
+use landfast::registry::http::{App, Bounds, Connection, HttpMetrics, router};
 use landfast::registry::storage::memory::MemoryStore;
 use landfast::registry::storage::{MeteredStore, ObjectStore, SignedUrls};
 use landfast::telemetry::{Metrics, Traces};
@@ -361,7 +361,7 @@ impl Call<'_> {
     /// Over a connection from this address.
     pub fn from(mut self, address: &str) -> Self {
         let peer = std::net::SocketAddr::new(address.parse().unwrap(), 4711);
-        self.request = self.request.extension(Connection { peer, scheme: ConnectionScheme::Http });
+        self.request = self.request.extension(Connection::plain(peer));
         self
     }
 

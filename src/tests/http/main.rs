@@ -2,7 +2,9 @@
 //! to one in a bucket.
 
 mod access;
+mod attacks;
 mod audit;
+mod certificates;
 mod connections;
 mod corpus;
 mod external;
@@ -12,6 +14,7 @@ mod immutable;
 mod issuer;
 mod limits;
 mod logins;
+mod matrix;
 mod metrics;
 mod pull;
 mod push;
@@ -19,6 +22,7 @@ mod push;
 mod redirects;
 #[cfg(feature = "s3")]
 mod replicas;
+mod repositories;
 #[cfg(feature = "s3")]
 #[path = "../s3_server.rs"]
 mod s3_server;

@@ -20,7 +20,7 @@ use crate::harness::Registry;
 
 /// Takes any certificate: what these tests look at is which one is shown.
 #[derive(Debug)]
-struct TakeAll;
+pub struct TakeAll;
 
 impl ServerCertVerifier for TakeAll {
     fn verify_server_cert(

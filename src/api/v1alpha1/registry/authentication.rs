@@ -38,7 +38,10 @@ pub struct Authentication {
     pub oidc: Vec<OidcIssuer>,
 
     /// Lets holders of certificates in that an authority of yours has signed. Members name such a user
-    /// `certificate:<common name>`, a group `certificate:<organization>`. It needs TLS that ends at the registry itself.
+    /// `certificate:<common name>`, a group `certificate:<organization>`. It needs TLS that ends at the registry itself: behind a
+    /// proxy that ends it, such as an Ingress, there are no client certificates. A certificate must name client
+    /// authentication as its extended key usage, and exactly one common name; other credentials on a request count instead
+    /// of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificates: Option<ClientCertificates>,
 

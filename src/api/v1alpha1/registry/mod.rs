@@ -64,6 +64,8 @@ use super::NamespaceSelection;
          || (has(self.pod.resources.limits) && 'cpu' in self.pod.resources.limits)))"
     )
     .message("autoscaling goes by a share of the CPU that the pods ask for: set pod.resources.requests.cpu, for example to 500m"),
+    validation = Rule::new("!has(self.authentication.clientCertificates) || !has(self.tls.disabled)")
+        .message("authentication.clientCertificates needs TLS that ends at the registry: leave tls.disabled out; behind a proxy that ends TLS there are no client certificates"),
     validation = Rule::new("!has(self.storage.s3) || self.deletionPolicy != 'Delete'")
         .message("deletionPolicy Delete can't be had with storage.s3: leave it at Retain, delete the Registry, then the objects, with `aws s3 rm --recursive s3://<bucket>/<prefix>/` or the tool of your service")
 )]

@@ -33,6 +33,8 @@ enum Flow {
     /// An image with its tags and its referrer, until the repository is empty.
     DeleteManifests,
     DeleteTag,
+    /// Of all that there can be in one: a referrer, an index with its image, tags.
+    DeleteRepository,
     CancelUpload,
 }
 
@@ -41,6 +43,7 @@ enum Fact {
     Blob(RepositoryName, Digest),
     Manifest(RepositoryName, Reference, Digest),
     Gone(RepositoryName, Reference),
+    NoRepository(RepositoryName),
     Referrer(RepositoryName, Digest, Digest),
 }
 
@@ -68,6 +71,12 @@ impl Client {
                 self.push("one", "v2").await?;
                 self.push_referrer().await
             }
+            Flow::DeleteRepository => {
+                self.push("one", "v1").await?;
+                self.push("one", "v2").await?;
+                self.push_referrer().await?;
+                self.put_manifest(index(&[&subject()])).await
+            }
         }
     }
 
@@ -86,6 +95,7 @@ impl Client {
                 self.delete_manifest(&digest_of(&referrer())).await
             }
             Flow::DeleteTag => self.delete_tag("v1").await,
+            Flow::DeleteRepository => self.delete_repository().await,
             Flow::CancelUpload => self.cancel_upload().await,
         }
     }
@@ -149,7 +159,7 @@ impl Client {
     async fn delete_manifest(&mut self, digest: &Digest) -> Done {
         self.facts.retain(|fact| match fact {
             Fact::Manifest(_, _, deleted) | Fact::Referrer(_, _, deleted) => deleted != digest,
-            Fact::Blob(..) | Fact::Gone(..) => true,
+            Fact::Blob(..) | Fact::Gone(..) | Fact::NoRepository(..) => true,
         });
         found_or_not(self.content.delete_manifest(&app(), digest, &none()).await)?;
         for reference in [Reference::Digest(digest.clone()), Reference::Tag(tag("v1")), Reference::Tag(tag("v2"))] {
@@ -163,6 +173,21 @@ impl Client {
         self.facts.retain(|fact| !matches!(fact, Fact::Manifest(_, deleted, _) if *deleted == reference));
         found_or_not(self.content.delete_tag(&app(), &tag(name), &none()).await)?;
         self.facts.push(Fact::Gone(app(), reference));
+        Ok(())
+    }
+
+    /// That there is none is as good.
+    async fn delete_repository(&mut self) -> Done {
+        self.facts.clear();
+        match self.content.delete_repository(&app(), &none()).await {
+            Ok(()) | Err(ContentError::RepositoryUnknown) => {}
+            Err(other) => return Err(other),
+        }
+        for reference in [Reference::Digest(subject()), Reference::Tag(tag("v1")), Reference::Tag(tag("v2"))] {
+            self.facts.push(Fact::Gone(app(), reference));
+        }
+        self.facts.push(Fact::Gone(app(), Reference::Digest(digest_of(&referrer()))));
+        self.facts.push(Fact::NoRepository(app()));
         Ok(())
     }
 
@@ -186,6 +211,10 @@ impl Client {
                 }
                 Fact::Gone(repository, reference) => {
                     assert_error!(content.get_manifest(repository, reference).await, ContentError::ManifestUnknown);
+                }
+                Fact::NoRepository(repository) => {
+                    assert_error!(content.list_tags(repository, None, 1).await, ContentError::RepositoryUnknown);
+                    assert!(!content.list_repositories(None, ALL).await.unwrap().0.contains(repository));
                 }
                 Fact::Referrer(repository, subject, digest) => {
                     let listed = content.list_referrers(repository, subject, None, None, ALL).await.unwrap();
@@ -354,6 +383,7 @@ async fn fail(run: Run, expected: &BTreeMap<String, Vec<u8>>) {
 #[case::referrer(Flow::Referrer)]
 #[case::delete_manifests(Flow::DeleteManifests)]
 #[case::delete_tag(Flow::DeleteTag)]
+#[case::delete_repository(Flow::DeleteRepository)]
 #[case::cancel_upload(Flow::CancelUpload)]
 #[tokio::test]
 async fn a_failure_anywhere_leaves_nothing_half_done(#[case] flow: Flow, #[values(false, true)] is_shared: bool) {
@@ -522,6 +552,48 @@ async fn patient_clients_of_a_failing_store_get_what_they_want(#[case] processes
         contents[0].remove_abandoned_uploads(Duration::ZERO, SystemTime::now()).await.unwrap();
         assert_eq!(store.stage_list(None, 10).await.unwrap(), [], "seed {seed}");
     }
+}
+
+/// One process deletes the whole repository while the other pushes to it: what has been acknowledged at last is whole.
+#[rstest]
+#[case::a_new_image(Flow::Push)]
+#[case::the_same_image(Flow::PushAgain)]
+#[case::another_image(Flow::MoveTag)]
+#[case::a_referrer(Flow::Referrer)]
+#[tokio::test]
+async fn a_repository_is_deleted_whole_or_pushed_whole(#[case] pushing: Flow) {
+    let mut ends = BTreeMap::<bool, usize>::new();
+    for seed in 0..300 {
+        let store = MemoryStore::new();
+        let faulty = over(&store, true);
+        let [mut deleter, mut pusher] = [(); 2].map(|()| Client::new(&Content::new(Arc::new(faulty.clone()))));
+        deleter.prepare(Flow::DeleteRepository).await.unwrap();
+        faulty.plan(Plan::random(seed, 0.0));
+        let push = async {
+            match pushing {
+                Flow::Referrer => pusher.put_manifest(referrer()).await,
+                // The blobs are there: only the manifest comes.
+                Flow::PushAgain => pusher.put_manifest(image_of_both("one", Some("v1"))).await,
+                Flow::MoveTag => pusher.put_manifest(image_of_both("two", Some("v1"))).await,
+                other => pusher.run(other).await,
+            }
+        };
+        let (deleted, pushed) = tokio::join!(deleter.delete_repository(), push);
+        deleted.unwrap();
+        match pushed {
+            Ok(()) | Err(ContentError::ManifestUnknown | ContentError::ManifestBlobUnknown(_)) => {}
+            // It was undone too often, and the client is told to try again.
+            Err(ContentError::Storage(StorageError::Unavailable { .. })) => {}
+            Err(other) => panic!("{seed}: {other:?}"),
+        }
+        faulty.plan(Plan::none());
+        // Nothing is missing of what is there.
+        check_whole(&store, &["empty-repository", "referrer-to-nothing"]).await;
+        let content = Content::new(Arc::new(store.clone()));
+        let is_there = !content.list_repositories(None, ALL).await.unwrap().0.is_empty();
+        *ends.entry(is_there).or_default() += 1;
+    }
+    assert!(ends.get(&false).is_some(), "the deletion never came last: {ends:?}");
 }
 
 /// What one process deletes while the other pushes.

@@ -3,6 +3,7 @@
 mod blobs;
 mod concurrency;
 mod crash;
+mod deletion;
 mod faults;
 mod immutable;
 mod listings;

@@ -14,6 +14,8 @@ use serde_json::Value;
 use crate::api::GROUP;
 use crate::api::v1alpha1::Member;
 use crate::policy::Inputs;
+use crate::policy::compile::Namespaces;
+use crate::registry::snapshots::Objects;
 
 /// Why a folder of manifests can't be used. Each text names the file.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +46,7 @@ fn files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
-        if matches!(path.extension().and_then(|extension| extension.to_str()), Some("yaml" | "yml" | "json")) {
+        if is_manifest(&path) {
             files.push(path);
         }
     }
@@ -52,53 +54,100 @@ fn files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Reads all manifests of a folder. Kinds that are not landfast's are passed over, so that a whole GitOps folder may be
-/// given.
+/// The same, those in sub-folders too. Hidden ones, such as version control's, and those behind links are left out.
+fn files_below(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let (mut files, mut folders) = (Vec::new(), vec![directory.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            match entry.file_type()?.is_dir() {
+                true if !is_hidden => folders.push(path),
+                false if is_manifest(&path) => files.push(path),
+                _ => {}
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn is_manifest(path: &Path) -> bool {
+    matches!(path.extension().and_then(|extension| extension.to_str()), Some("yaml" | "yml" | "json"))
+}
+
+/// Reads all manifests of a folder, of exactly one Registry. Kinds that are not landfast's are passed over, so that a
+/// whole GitOps folder may be given. Namespaces are too: without a cluster they have no labels.
 pub fn read(directory: &Path) -> Result<Inputs, ManifestsError> {
-    let (mut registries, mut projects, mut policies, mut members) = (vec![], vec![], vec![], vec![]);
-    let read_error = |path: &Path| {
-        let path = path.to_owned();
-        |source| ManifestsError::Read { path, source }
+    let read_error = |source| ManifestsError::Read { path: directory.to_owned(), source };
+    let objects = read_files(&files(directory).map_err(read_error)?)?;
+    let [registry] = objects.registries.as_slice() else {
+        let count = objects.registries.len();
+        return Err(ManifestsError::Registries { directory: directory.to_owned(), count });
     };
-    for path in files(directory).map_err(read_error(directory))? {
-        let text = std::fs::read_to_string(&path).map_err(read_error(&path))?;
+    Ok(Inputs { namespaces: None, ..objects.inputs(registry) })
+}
+
+/// Reads all manifests of a folder and of those below it, of however many Registries. Each object is held to the same
+/// rules. Labels of namespaces are known if the folder has Namespaces.
+pub fn read_all(directory: &Path) -> Result<Objects, ManifestsError> {
+    let read_error = |source| ManifestsError::Read { path: directory.to_owned(), source };
+    read_files(&files_below(directory).map_err(read_error)?)
+}
+
+fn read_files(paths: &[PathBuf]) -> Result<Objects, ManifestsError> {
+    let mut objects = Objects::default();
+    for path in paths {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ManifestsError::Read { path: path.clone(), source })?;
         // Only `true` and `false` are booleans (YAML 1.2): a name such as `n` or `no` stays a text.
         let options = serde_saphyr::options! { strict_booleans: true };
         let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options)
             .map_err(|source| ManifestsError::Yaml { path: path.clone(), source: Box::new(source) })?;
         for document in documents.into_iter().filter(|document| !document.is_null()) {
-            let group =
-                document["apiVersion"].as_str().and_then(|version| version.split_once('/')).map(|(group, _)| group);
-            if group != Some(GROUP) {
-                continue;
-            }
-            let kind = document["kind"].as_str().unwrap_or_default().to_owned();
-            let add = |result: Result<(), String>| {
-                result.map_err(|message| ManifestsError::Object {
-                    path: path.clone(),
-                    message: format!("{kind}: {message}"),
-                })
-            };
-            match kind.as_str() {
-                "Registry" => add(take(document, &mut registries))?,
-                "Project" => add(take(document, &mut projects))?,
-                "RepositoryPolicy" => add(take(document, &mut policies))?,
-                "Member" => {
-                    add(take(document, &mut members))?;
-                    let robots = members.last().into_iter().flat_map(|member: &Arc<Member>| member.robots());
-                    if let Some(robot) = robots.map(|robot| &robot.name).find(|name| !is_name(name)) {
-                        add(Err(format!("{robot:?} is no name of a robot: use lower-case letters, digits and '-'")))?;
-                    }
-                }
-                _ => add(Err(format!("is no kind of {GROUP}; use Registry, Project, RepositoryPolicy or Member")))?,
-            }
+            add(document, &mut objects).map_err(|message| ManifestsError::Object { path: path.clone(), message })?;
         }
     }
-    let count = registries.len();
-    let (Some(registry), 1) = (registries.pop(), count) else {
-        return Err(ManifestsError::Registries { directory: directory.to_owned(), count });
+    Ok(objects)
+}
+
+/// Adds what a document says, if it is about one of ours or a Namespace.
+fn add(document: Value, objects: &mut Objects) -> Result<(), String> {
+    let version = document["apiVersion"].as_str().unwrap_or_default();
+    let kind = document["kind"].as_str().unwrap_or_default().to_owned();
+    if version == "v1" && kind == "Namespace" {
+        add_namespace(&document, objects.namespaces.get_or_insert_default());
+        return Ok(());
+    }
+    if version.split_once('/').map(|(group, _)| group) != Some(GROUP) {
+        return Ok(());
+    }
+    let added = match kind.as_str() {
+        "Registry" => take(document, &mut objects.registries),
+        "Project" => take(document, &mut objects.projects),
+        "RepositoryPolicy" => take(document, &mut objects.policies),
+        "Member" => take(document, &mut objects.members).and_then(|()| check_robots(objects.members.last())),
+        _ => Err(format!("is no kind of {GROUP}; use Registry, Project, RepositoryPolicy or Member")),
     };
-    Ok(Inputs { registry, projects, policies, members, namespaces: None })
+    added.map_err(|message| format!("{kind}: {message}"))
+}
+
+fn check_robots(member: Option<&Arc<Member>>) -> Result<(), String> {
+    let mut robots = member.into_iter().flat_map(|member| member.robots());
+    match robots.find(|robot| !is_name(&robot.name)) {
+        None => Ok(()),
+        Some(robot) => Err(format!("{:?} is no name of a robot: use lower-case letters, digits and '-'", robot.name)),
+    }
+}
+
+/// The API server gives each namespace its name as a label.
+fn add_namespace(document: &Value, namespaces: &mut Namespaces) {
+    let Some(name) = document["metadata"]["name"].as_str() else { return };
+    let given = document["metadata"]["labels"].as_object().into_iter().flatten();
+    let given = given.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+    let own = ("kubernetes.io/metadata.name".to_owned(), name.to_owned());
+    namespaces.insert(name.to_owned(), given.chain([own]).collect());
 }
 
 /// Makes an object of a document as the API server would: namespace and UID set, rules checked.
@@ -222,6 +271,26 @@ spec: {storage: {emptyDir: {}}, tsl: {disabled: {}}}
         let folder = folder(files);
         let error = read(folder.path()).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn a_folder_of_several_registries_is_read_whole() {
+        let other = REGISTRY.replace("name: r", "name: s");
+        let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: n, labels: {team: a}}\n";
+        let folder = folder(&[("a.yaml", REGISTRY)]);
+        for (name, content) in [("deep/er/b.yml", other.as_str()), ("n.yaml", namespace), (".git/c.yaml", "a: [")] {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        let objects = read_all(folder.path()).unwrap();
+        assert_eq!(objects.registries.len(), 2);
+        let labels = &objects.namespaces.unwrap()["n"];
+        assert_eq!(labels.get("team").map(String::as_str), Some("a"));
+        assert_eq!(labels.get("kubernetes.io/metadata.name").map(String::as_str), Some("n"));
+        // The registry reads the folder alone, and of namespaces it knows no labels.
+        let inputs = read(folder.path()).unwrap();
+        assert_eq!((inputs.registry.metadata.name.as_deref(), inputs.namespaces), (Some("r"), None));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The serving certificate: signed by the Registry's own authority, made anew when one of a few reasons holds.
+//! The serving certificate: signed by our own authority, made anew when one of a few reasons holds.
 
 use std::fmt;
 
@@ -32,7 +32,7 @@ impl fmt::Display for Reason {
             Reason::Missing => "there was none",
             Reason::Unreadable => "the one before could not be used",
             Reason::Authority => "another authority signs now",
-            Reason::Names => "the names of the registry have changed",
+            Reason::Names => "other names are wanted",
             Reason::Due => "two thirds of its life were over",
         })
     }
@@ -114,7 +114,7 @@ fn issue(authority: &Authority, names: &Names, now: Timestamp) -> Result<Pair, C
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = DistinguishedName::new();
     // Names count in the extension only; this one is for people who look at the certificate.
-    parameters.distinguished_name.push(DnType::CommonName, "landfast registry");
+    parameters.distinguished_name.push(DnType::CommonName, "landfast");
     // A certificate that outlives its authority is valid for nobody.
     limit(&mut parameters, now, later(now, SERVING_LIFE).min(authority.certificate().not_after));
     parameters.subject_alt_names = alternative_names(names)?;

@@ -1,4 +1,5 @@
-//! Certificates of a Registry: its own authority and the serving certificate, and a look at one that was brought.
+//! Certificates: an authority of our own and the serving certificate that it signs, for a Registry or for the operator
+//! itself, and a look at one that was brought.
 //!
 //! Everything here is a plan: it takes what the Secrets hold and the time, and gives what they are to hold. When nothing
 //! is due the same bytes come out. Only keys are random; reading and writing Secrets is the caller's.
@@ -36,9 +37,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use rcgen::CertificateParams;
 
 pub use authority::Authority;
-pub use names::{Names, wanted_names};
+pub use names::{Names, service_names, wanted_names};
 pub use pair::Unreadable;
-pub use provided::{CertificateProblem, Provided, inspect};
+pub use provided::{CertificateProblem, Provided, certified_key, inspect};
 pub use serving::{Reason, Serving};
 
 /// The `data` of a Secret.

@@ -209,8 +209,8 @@ fn an_authority_that_was_never_published_does_not_sign_at_once() {
 
 #[test]
 fn names_of_authorities_differ_and_are_not_too_long() {
-    let subject = format!("{}/{}", "n".repeat(63), "r".repeat(50));
-    let issue = || Authority::plan(&subject, None, start()).unwrap().value;
+    let common_name = format!("{}/{}", "n".repeat(63), "r".repeat(50));
+    let issue = || Authority::plan(&common_name, None, start()).unwrap().value;
     let (first, second) = (issue(), issue());
     let served = serving(None, &first, start()).value.data();
     accepts(first.bundle().as_bytes(), &served, "localhost", start()).unwrap();

@@ -45,19 +45,35 @@ pub enum CertificateProblem {
 
 /// Checks the data of a Secret of type `kubernetes.io/tls`.
 pub fn inspect(data: &SecretData) -> Result<Provided, CertificateProblem> {
-    let get = |key| data.get(key).filter(|value| !value.0.is_empty()).ok_or(CertificateProblem::Missing { key });
-    let (chain, key) = (get("tls.crt")?, get("tls.key")?);
+    let (leaf, _) = serving_key(data)?;
+    let ca_bundle = non_empty(data, "ca.crt").ok().map(bundle).transpose()?;
+    Ok(Provided { not_after: leaf.not_after, ca_bundle })
+}
+
+/// What a TLS server serves with the data of a Secret of type `kubernetes.io/tls`, and until when it is valid.
+pub fn certified_key(data: &SecretData) -> Result<(CertifiedKey, Timestamp), CertificateProblem> {
+    let (leaf, key) = serving_key(data)?;
+    Ok((key, leaf.not_after))
+}
+
+fn non_empty<'a>(data: &'a SecretData, key: &'static str) -> Result<&'a ByteString, CertificateProblem> {
+    data.get(key).filter(|value| !value.0.is_empty()).ok_or(CertificateProblem::Missing { key })
+}
+
+fn serving_key(data: &SecretData) -> Result<(Certificate, CertifiedKey), CertificateProblem> {
+    let (chain, key) = (non_empty(data, "tls.crt")?, non_empty(data, "tls.key")?);
     let chain = certificates(chain).ok_or(CertificateProblem::Certificate)?;
     let leaf = chain.first().cloned().ok_or(CertificateProblem::Certificate)?;
     let leaf = Certificate::from_der(leaf).map_err(|_| CertificateProblem::Certificate)?;
     let key = PrivateKeyDer::from_pem_slice(&key.0).map_err(|_| CertificateProblem::Key)?;
     let key = any_supported_type(&key).map_err(|_| CertificateProblem::Key)?;
-    match CertifiedKey::new(chain, key).keys_match() {
+    let key = CertifiedKey::new(chain, key);
+    match key.keys_match() {
         Ok(()) | Err(TlsError::InconsistentKeys(InconsistentKeys::Unknown)) => {}
         Err(TlsError::InconsistentKeys(_)) => return Err(CertificateProblem::Mismatch),
         Err(_) => return Err(CertificateProblem::Certificate),
     }
-    Ok(Provided { not_after: leaf.not_after, ca_bundle: get("ca.crt").ok().map(bundle).transpose()? })
+    Ok((leaf, key))
 }
 
 fn certificates(pem: &ByteString) -> Option<Vec<CertificateDer<'static>>> {

@@ -1,4 +1,4 @@
-//! The authority of one Registry: it signs the serving certificate, and is replaced long before it expires.
+//! An authority of our own: it signs the serving certificate, and is replaced long before it expires.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::jiff::Timestamp;
@@ -34,9 +34,9 @@ struct Stored {
 }
 
 impl Authority {
-    /// Plans the authority of the Registry `subject` (`namespace/name`). `existing` is the data of its Secret.
+    /// Plans an authority. `common_name` is for people who look at its certificate, and may be cut. `existing` is the data of its Secret.
     pub fn plan(
-        subject: &str,
+        common_name: &str,
         existing: Option<&SecretData>,
         now: Timestamp,
     ) -> Result<Planned<Self>, CertificateError> {
@@ -55,11 +55,11 @@ impl Authority {
             // A next one has been published at least for a while, which is better than one that nobody knows.
             None => match next.take() {
                 Some(next) => next,
-                None => issue(subject, now)?,
+                None => issue(common_name, now)?,
             },
         };
         if next.is_none() && now >= current.certificate.at(2, 3) {
-            next = Some(issue(subject, now)?);
+            next = Some(issue(common_name, now)?);
         }
         previous.retain(|certificate| certificate.not_after > now && *certificate != current.certificate);
         let value = Self { current, next, previous };
@@ -156,10 +156,10 @@ fn takeover(current: &Certificate, next: &Certificate) -> Timestamp {
 }
 
 /// Makes an authority.
-fn issue(subject: &str, now: Timestamp) -> Result<Pair, CertificateError> {
+fn issue(common_name: &str, now: Timestamp) -> Result<Pair, CertificateError> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(CertificateError::Generate)?;
     let mut parameters = CertificateParams::default();
-    parameters.distinguished_name = name(subject, key.public_key_raw())?;
+    parameters.distinguished_name = name(common_name, key.public_key_raw())?;
     limit(&mut parameters, now, later(now, AUTHORITY_LIFE));
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages =
@@ -172,8 +172,8 @@ fn issue(subject: &str, now: Timestamp) -> Result<Pair, CertificateError> {
 
 /// The name carries a part of the key's hash: two authorities in one bundle with the same name confuse clients that
 /// look for an issuer by its name alone.
-fn name(subject: &str, public_key: &[u8]) -> Result<DistinguishedName, CertificateError> {
-    let common_name: String = format!("landfast registry {subject}").chars().take(COMMON_NAME_LENGTH).collect();
+fn name(common_name: &str, public_key: &[u8]) -> Result<DistinguishedName, CertificateError> {
+    let common_name: String = common_name.chars().take(COMMON_NAME_LENGTH).collect();
     let serial = hex::encode(&Sha256::digest(public_key)[..8]);
     let serial = serial.as_str().try_into().map_err(CertificateError::Generate)?;
     let mut name = DistinguishedName::new();

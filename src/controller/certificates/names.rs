@@ -25,17 +25,18 @@ impl Names {
     }
 }
 
+/// The names by which the API server reaches a Service of the operator's namespace.
+pub fn service_names(service: &str, namespace: &str) -> Names {
+    let dns = ["", ".svc", ".svc.cluster.local"].map(|suffix| format!("{service}.{namespace}{suffix}"));
+    Names { dns: dns.into(), ..Names::default() }
+}
+
 /// All names by which clients reach the registry: its host names, those of its Service, and this very machine, for
 /// port forwarding. `cluster_ip` is the Service's; a headless one's `None` is no address and is left out.
 pub fn wanted_names(registry: &Registry, cluster_ip: Option<&str>) -> Names {
     let (name, namespace) = (registry.name_any(), registry.namespace().unwrap_or_default());
-    let mut names = Names::default();
-    names.dns.extend([
-        format!("{name}.{namespace}"),
-        format!("{name}.{namespace}.svc"),
-        format!("{name}.{namespace}.svc.cluster.local"),
-        "localhost".to_owned(),
-    ]);
+    let mut names = service_names(&name, &namespace);
+    names.dns.insert("localhost".to_owned());
     names.addresses.insert(Ipv4Addr::LOCALHOST.into());
     names.addresses.extend(cluster_ip.and_then(|address| address.parse::<IpAddr>().ok()));
     for hostname in &registry.spec.hostnames {

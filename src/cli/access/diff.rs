@@ -1,0 +1,170 @@
+//! `landfast access diff`
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use k8s_openapi::jiff::Timestamp;
+use landfast::policy::access::{AccessChange, Change, diff};
+use landfast::policy::{RegistryFacts, Snapshot, compile};
+use landfast::registry::snapshots::{ChooseError, Objects};
+use serde_json::{Value, json};
+
+use super::source::{cluster_objects, folder_objects, note_what_is_unknown, problem_text};
+use super::{Form, print};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Two folders of manifests, the old ones and the new ones; with --against-cluster only the new ones
+    #[arg(value_name = "FOLDER", num_args = 1..=2, required = true)]
+    folders: Vec<PathBuf>,
+    /// Compare the cluster that the kubeconfig names with what it would be once the folder were applied to it
+    #[arg(long)]
+    against_cluster: bool,
+    /// Compare this Registry alone
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    registry: Option<String>,
+    /// Which changes make the exit status 1
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = FailOn::Any)]
+    fail_on: FailOn,
+    /// Form of the answer
+    #[arg(long, short, value_name = "FORM", value_enum, default_value_t = Form::Text)]
+    output: Form,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum FailOn {
+    Loss,
+    Gain,
+    Any,
+    None,
+}
+
+impl FailOn {
+    fn includes(self, change: &Change) -> bool {
+        match self {
+            FailOn::Loss => change.is_loss(),
+            FailOn::Gain => !change.is_loss(),
+            FailOn::Any => true,
+            FailOn::None => false,
+        }
+    }
+}
+
+/// What changes in one Registry.
+struct Compared {
+    registry: String,
+    changes: Vec<AccessChange>,
+}
+
+/// 0 if nothing changes that counts, 1 if something does, 2 if an object would not be accepted.
+pub async fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    let now = Timestamp::now();
+    let (old, new) = both(arguments, now).await?;
+    note_what_is_unknown(&new);
+    let (old, _) = policies(&old);
+    let (new, problems) = policies(&new);
+    let mut compared = Vec::new();
+    for name in names(arguments, &old, &new)? {
+        // One that is not there has nobody who may anything.
+        let none = |other: &Snapshot| Snapshot::new(RegistryFacts::new(&other.registry.uid, &name));
+        let changes = match (find(&old, &name), find(&new, &name)) {
+            (Some(old), Some(new)) => diff(old, new, now),
+            (Some(old), None) => diff(old, &none(old), now),
+            (None, Some(new)) => diff(&none(new), new, now),
+            (None, None) => continue,
+        };
+        compared.push(Compared { registry: name, changes });
+    }
+    match arguments.output {
+        Form::Text => print::lines(text(&compared)),
+        Form::Json => print::json(&as_json(&compared, &problems)),
+    }
+    for problem in &problems {
+        eprintln!("{problem}");
+    }
+    let counts = |compared: &Compared| compared.changes.iter().any(|change| arguments.fail_on.includes(&change.change));
+    Ok(if !problems.is_empty() { 2 } else { u8::from(compared.iter().any(counts)) })
+}
+
+async fn both(arguments: &Arguments, now: Timestamp) -> anyhow::Result<(Objects, Objects)> {
+    match (arguments.folders.as_slice(), arguments.against_cluster) {
+        ([old, new], false) => Ok((folder_objects(old)?, folder_objects(new)?)),
+        ([new], true) => {
+            // Before a cluster is asked for: a folder that can't be read is the nearer mistake.
+            let new = landfast::registry::snapshots::file::read_all(new)?;
+            let old = cluster_objects().await?;
+            Ok((old.clone(), old.with(new, now)))
+        }
+        ([_], false) => bail!("name two folders, the old manifests and the new ones, or add --against-cluster"),
+        _ => bail!("with --against-cluster name one folder, the new manifests"),
+    }
+}
+
+/// The policies of all Registries, and what is wrong with objects. What is wrong for several is told once.
+fn policies(objects: &Objects) -> (Vec<Snapshot>, BTreeSet<String>) {
+    let mut all_problems = BTreeSet::new();
+    let compiled = objects.registries.iter().map(|registry| {
+        let (snapshot, problems) = compile(&objects.inputs(registry));
+        all_problems.extend(problems.iter().map(problem_text));
+        snapshot
+    });
+    (compiled.collect(), all_problems)
+}
+
+fn find<'a>(policies: &'a [Snapshot], name: &str) -> Option<&'a Snapshot> {
+    policies.iter().find(|snapshot| snapshot.registry.name == name)
+}
+
+/// The Registries to compare, sorted.
+fn names(arguments: &Arguments, old: &[Snapshot], new: &[Snapshot]) -> Result<BTreeSet<String>, ChooseError> {
+    let all: BTreeSet<String> = old.iter().chain(new).map(|snapshot| snapshot.registry.name.clone()).collect();
+    match &arguments.registry {
+        _ if all.is_empty() => Err(ChooseError::None),
+        None => Ok(all),
+        Some(name) if all.contains(name) => Ok([name.clone()].into()),
+        Some(name) => Err(ChooseError::NoSuch { name: name.clone(), there: all.into_iter().collect() }),
+    }
+}
+
+fn text(compared: &[Compared]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for Compared { registry, changes } in compared.iter().filter(|compared| !compared.changes.is_empty()) {
+        lines.push(format!("Registry {registry}"));
+        lines.extend(
+            changes.iter().map(|change| format!("  {} {change}", if change.change.is_loss() { '-' } else { '+' })),
+        );
+    }
+    let losses =
+        compared.iter().flat_map(|compared| &compared.changes).filter(|change| change.change.is_loss()).count();
+    let all: usize = compared.iter().map(|compared| compared.changes.len()).sum();
+    lines.push(match all {
+        0 => "nobody gains or loses access".to_owned(),
+        all => format!("{losses} losses, {} gains", all - losses),
+    });
+    lines
+}
+
+fn as_json(compared: &[Compared], problems: &BTreeSet<String>) -> Value {
+    let changes = compared
+        .iter()
+        .flat_map(|Compared { registry, changes }| changes.iter().map(move |change| change_json(registry, change)));
+    json!({ "changes": changes.collect::<Vec<_>>(), "problems": problems })
+}
+
+fn change_json(registry: &str, change: &AccessChange) -> Value {
+    let AccessChange { principal, change: what } = change;
+    let (name, pattern, actions) = match what {
+        Change::Revoked(_) => ("revoked", None, None),
+        Change::NoLogin => ("noLogin", None, None),
+        Change::NewLogin => ("newLogin", None, None),
+        Change::Login => ("login", None, None),
+        Change::Loses { pattern, actions } => ("loses", Some(pattern), Some(actions)),
+        Change::Gains { pattern, actions } => ("gains", Some(pattern), Some(actions)),
+    };
+    let actions = actions.map(|actions| actions.iter().map(|action| action.name()).collect::<Vec<_>>());
+    json!({
+        "registry": registry, "kind": principal.kind(), "who": principal.to_string(), "change": name,
+        "loss": what.is_loss(), "pattern": pattern, "actions": actions, "text": change.to_string(),
+    })
+}

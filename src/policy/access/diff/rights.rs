@@ -1,0 +1,238 @@
+//! Who gains or loses which actions where.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::standings::{ByScope, Concerned, Standing, path_and_parents, standings};
+use super::{Both, sample};
+use crate::oci::RepositoryName;
+use crate::policy::access::given::patterns;
+use crate::policy::access::{AccessChange, Change, Principal};
+use crate::policy::authorize::{Ruling, role_in};
+use crate::policy::{Action, Glob, Grant, Kind, ProjectEntry, Role, Snapshot, Visibility};
+
+/// Patterns of one Project's policies, and of one's grants in it, that are looked at. Beyond that it is told what holds for
+/// every other repository: nobody reads more, and a webhook has its time.
+const MOST_PATTERNS: usize = 256;
+
+pub(super) fn changes(before: &Snapshot, after: &Snapshot, now: Timestamp) -> Vec<AccessChange> {
+    let concerned = Concerned::of(before, after);
+    let nobodys = ProjectEntry::new("", Visibility::Private);
+    let mut world = World { both: Both { before, after }, nobodys: &nobodys, spots: HashMap::new() };
+    let mut changes = Vec::new();
+    for path in &concerned.projects {
+        changes.extend(world.everybody(path));
+    }
+    for standing in standings(before, after, &concerned, now) {
+        changes.extend(world.somebody(standing, &concerned));
+    }
+    changes
+}
+
+/// A pattern, the repository that stands for it, and what counts for that.
+struct Spot<'a> {
+    pattern: String,
+    sample: RepositoryName,
+    rulings: Both<Option<Ruling<'a>>>,
+}
+
+/// What has changed for somebody at one place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    lost: Vec<Action>,
+    gained: Vec<Action>,
+}
+
+impl Outcome {
+    fn is_nothing(&self) -> bool {
+        self.lost.is_empty() && self.gained.is_empty()
+    }
+
+    fn without(mut self, other: &Self) -> Self {
+        self.lost.retain(|action| !other.lost.contains(action));
+        self.gained.retain(|action| !other.gained.contains(action));
+        self
+    }
+
+    fn changes(&self, principal: &Principal, pattern: &str) -> Vec<AccessChange> {
+        let Self { lost, gained } = self;
+        let of = |change| AccessChange { principal: principal.clone(), change };
+        let pattern = || pattern.to_owned();
+        let lost = (!lost.is_empty()).then(|| of(Change::Loses { pattern: pattern(), actions: lost.clone() }));
+        let gained = (!gained.is_empty()).then(|| of(Change::Gains { pattern: pattern(), actions: gained.clone() }));
+        lost.into_iter().chain(gained).collect()
+    }
+}
+
+struct World<'a> {
+    both: Both<&'a Snapshot>,
+    /// Stands for the Projects of a Registry that nobody has named.
+    nobodys: &'a ProjectEntry,
+    /// Of the patterns of a Project's policies, by its path.
+    spots: HashMap<&'a str, Rc<Vec<Spot<'a>>>>,
+}
+
+impl<'a> World<'a> {
+    /// What changes in a Project for those who have been granted nothing.
+    fn everybody(&mut self, path: &'a str) -> Vec<AccessChange> {
+        let mut changes = Vec::new();
+        let mut any = None;
+        for spot in self.spots(path).iter() {
+            let both = (without_role(spot, false), without_role(spot, true));
+            // The first one stands for every repository that no other pattern speaks of.
+            let any = any.get_or_insert_with(|| both.clone());
+            if spot.pattern != pattern_of_any(path) && both == *any {
+                continue;
+            }
+            let (anonymous, user) = both;
+            if anonymous == user {
+                changes.extend(user.changes(&Principal::Anyone, &spot.pattern));
+            } else {
+                changes.extend(anonymous.changes(&Principal::Anonymous, &spot.pattern));
+                changes.extend(user.changes(&Principal::EveryUser, &spot.pattern));
+            }
+        }
+        changes
+    }
+
+    /// What changes for somebody, besides what changes for every user.
+    fn somebody(&mut self, standing: Standing<'a>, concerned: &Concerned<'a>) -> Vec<AccessChange> {
+        let Standing { principal, grants } = standing;
+        let mut projects: BTreeSet<&str> = BTreeSet::new();
+        let mut outcomes: BTreeMap<String, Outcome> = BTreeMap::new();
+        for (scope, both) in &grants {
+            projects.extend(concerned.by(*scope));
+            match scope {
+                Some(path) if both.before != both.after => {
+                    projects.insert(path);
+                }
+                None if both.before != both.after => self.in_registry(&grants, both, &mut outcomes),
+                _ => {}
+            }
+        }
+        for path in projects {
+            self.in_project(path, &grants, &mut outcomes);
+        }
+        let told = outcomes.iter().flat_map(|(pattern, outcome)| outcome.changes(&principal, pattern));
+        told.collect()
+    }
+
+    fn in_project(&mut self, path: &'a str, grants: &ByScope<'a>, outcomes: &mut BTreeMap<String, Outcome>) {
+        let of_project = self.spots(path);
+        let own = self.own_spots(path, grants);
+        let mut any = None;
+        for spot in of_project.iter().chain(&own) {
+            let outcome = outcome(spot, grants);
+            let any = any.get_or_insert_with(|| outcome.clone());
+            if !outcome.is_nothing() && (spot.pattern == pattern_of_any(path) || outcome != *any) {
+                outcomes.insert(spot.pattern.clone(), outcome);
+            }
+        }
+    }
+
+    /// Roles in the whole Registry: for what there is no Project yet, as in a private one.
+    fn in_registry(
+        &self,
+        grants: &ByScope<'a>,
+        changed: &Both<Vec<&'a Grant>>,
+        outcomes: &mut BTreeMap<String, Outcome>,
+    ) {
+        let all = changed.before.iter().chain(&changed.after).flat_map(|grant| patterns(grant));
+        for pattern in all.collect::<BTreeSet<_>>().into_iter().take(MOST_PATTERNS) {
+            let Some(mut spot) = self.spot(pattern) else { continue };
+            if spot.rulings.before.is_none() && spot.rulings.after.is_none() {
+                let ruling = Ruling { project: self.nobodys, policy: None, kind: Kind::Private };
+                spot.rulings = Both { before: Some(ruling), after: Some(ruling) };
+            }
+            let outcome = outcome(&spot, grants);
+            if !outcome.is_nothing() {
+                outcomes.insert(spot.pattern, outcome);
+            }
+        }
+    }
+
+    fn spot(&self, pattern: String) -> Option<Spot<'a>> {
+        let sample = sample::of(&pattern)?;
+        let Both { before, after } = self.both;
+        let rulings = Both { before: Ruling::of(before, &sample), after: Ruling::of(after, &sample) };
+        Some(Spot { pattern, sample, rulings })
+    }
+
+    /// The patterns of the policies of a Project that set a visibility, those of both sides; before them the one for every
+    /// other repository.
+    fn spots(&mut self, path: &'a str) -> Rc<Vec<Spot<'a>>> {
+        if let Some(spots) = self.spots.get(path) {
+            return Rc::clone(spots);
+        }
+        let entries =
+            [self.both.before, self.both.after].into_iter().filter_map(|snapshot| snapshot.projects.get(path));
+        let policies = entries.flat_map(|entry| &entry.policies).filter(|policy| policy.visibility.is_some());
+        let globs: BTreeSet<String> = policies.flat_map(|policy| &policy.repositories).map(Glob::to_string).collect();
+        let any = pattern_of_any(path);
+        let patterns = globs.iter().map(|glob| format!("{path}/{glob}")).filter(|pattern| *pattern != any);
+        let spots: Vec<_> =
+            std::iter::once(any.clone()).chain(patterns).take(MOST_PATTERNS).filter_map(|p| self.spot(p)).collect();
+        let spots = Rc::new(spots);
+        self.spots.insert(path, Rc::clone(&spots));
+        spots
+    }
+
+    /// The patterns of one's own grants that lie in this Project on either side.
+    fn own_spots(&self, path: &str, grants: &ByScope<'a>) -> Vec<Spot<'a>> {
+        let scopes = path_and_parents(path).map(Some).chain([None]);
+        let grants =
+            scopes.filter_map(|scope| grants.get(&scope)).flat_map(|both| both.before.iter().chain(&both.after));
+        let scoped = grants.filter(|grant| !grant.repositories.is_empty());
+        let patterns: BTreeSet<String> = scoped.flat_map(|grant| patterns(grant)).collect();
+        let is_here = |spot: &Spot<'_>| {
+            let owners = [&spot.rulings.before, &spot.rulings.after].into_iter().flatten();
+            owners.into_iter().any(|ruling| ruling.project.path == path)
+        };
+        patterns.into_iter().take(MOST_PATTERNS).filter_map(|pattern| self.spot(pattern)).filter(is_here).collect()
+    }
+}
+
+/// Stands for every repository of the Project that no other pattern speaks of.
+fn pattern_of_any(path: &str) -> String {
+    format!("{path}/**")
+}
+
+/// What changes at this place for somebody with these grants, besides what changes for every user.
+fn outcome(spot: &Spot<'_>, grants: &ByScope<'_>) -> Outcome {
+    let role = |ruling: &Option<Ruling<'_>>, side: for<'g> fn(&'g Both<Vec<&'g Grant>>) -> &'g [&'g Grant]| {
+        let ruling = ruling.as_ref()?;
+        let of_project = grants.get(&Some(ruling.project.path.as_str()));
+        let both = of_project.into_iter().chain(grants.get(&None));
+        both.filter_map(|both| greatest(side(both), ruling, &spot.sample)).max()
+    };
+    let before = role(&spot.rulings.before, |both| &both.before);
+    let roles = Both { before, after: role(&spot.rulings.after, |both| &both.after) };
+    compare(spot, true, roles).without(&without_role(spot, true))
+}
+
+/// What changes at this place for somebody without any role.
+fn without_role(spot: &Spot<'_>, is_logged_in: bool) -> Outcome {
+    compare(spot, is_logged_in, Both::default())
+}
+
+/// The greatest role that these give in a repository.
+fn greatest(grants: &[&Grant], ruling: &Ruling<'_>, repository: &RepositoryName) -> Option<Role> {
+    grants.iter().filter_map(|grant| role_in(grant, ruling.project, repository)).max()
+}
+
+fn compare(spot: &Spot<'_>, is_logged_in: bool, roles: Both<Option<Role>>) -> Outcome {
+    let may = |ruling: &Option<Ruling<'_>>, role: Option<Role>, action| {
+        ruling.is_some_and(|ruling| ruling.allows(action, is_logged_in, |least| role >= Some(least)))
+    };
+    let mut outcome = Outcome::default();
+    for action in Action::ALL {
+        match (may(&spot.rulings.before, roles.before, action), may(&spot.rulings.after, roles.after, action)) {
+            (true, false) => outcome.lost.push(action),
+            (false, true) => outcome.gained.push(action),
+            _ => {}
+        }
+    }
+    outcome
+}
