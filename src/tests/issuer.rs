@@ -221,7 +221,12 @@ impl Pages {
         self.fetched.fetch_add(usize::from(path == KEYS), Ordering::Relaxed);
         let page = self.pages.lock().unwrap().get(path).cloned();
         let missing = Page { status: 404, location: None, content: Vec::new() };
-        let Page { status, location, content } = page.unwrap_or(missing);
+        let Page { mut status, location, content } = page.unwrap_or(missing);
+        // As Kubernetes' API server does.
+        let accepted = request.headers().get("accept").is_some_and(|types| types == "*/*");
+        if path == KEYS && !accepted {
+            status = 406;
+        }
         let mut response = Response::builder().status(status);
         if let Some(location) = location {
             response = response.header("location", location);
