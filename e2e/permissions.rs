@@ -18,7 +18,7 @@ impl<'a> Stage<'a> {
         let namespace = cluster.namespace("permissions").await;
         let stage = Self { cluster, namespace };
         let namespace = &stage.namespace;
-        cluster.registry(namespace, "main", "{storage: {emptyDir: {}}}").await;
+        registry(cluster, namespace, "").await;
         cluster.project(namespace, "team", "{registryRef: {name: main}}").await;
         for (role, who) in [("edit", "dev"), ("edit", "lead"), ("edit", "guest"), ("admin", "steward")] {
             stage.bind(role, &format!("--user={}", stage.full(who))).await;
@@ -65,6 +65,13 @@ impl<'a> Stage<'a> {
         let apply = self.kubectl(who, &[&["apply", "--server-side", "--force-conflicts", "-f", "-"], more].concat());
         apply.input(object(head, spec).to_string()).output().await
     }
+}
+
+/// One that nobody pulls from: it is all about the objects.
+async fn registry(cluster: &Cluster, namespace: &str, more: &str) {
+    let spec = format!("{{storage: {{emptyDir: {{}}}}, replicas: 0, {more}}}");
+    cluster.create(namespace, object("Registry main", &spec)).await;
+    cluster.condition("Registry", namespace, "main", "Accepted", "True").await;
 }
 
 const POLICY: &str = "RepositoryPolicy apps";
@@ -147,9 +154,7 @@ fn a_tenant_takes_nothing_of_another_one() {
         let selector = format!(
             "{{from: Selector, selector: {{matchExpressions: [{{key: kubernetes.io/metadata.name, operator: In, values: [{first}, {hub}]}}]}}}}"
         );
-        let spec =
-            format!("{{storage: {{emptyDir: {{}}}}, projectNamespaces: {selector}, hostnames: ['{hub}.example']}}");
-        cluster.registry(&hub, "main", &spec).await;
+        registry(cluster, &hub, &format!("projectNamespaces: {selector}, hostnames: ['{hub}.example']")).await;
         let project = |path: &str| {
             object("Project app", &format!("{{registryRef: {{name: main, namespace: {hub}}}, path: {path}}}"))
         };
