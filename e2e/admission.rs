@@ -102,7 +102,9 @@ async fn stands_by(cluster: &Cluster, namespace: &str) {
     let standby = pods.iter().find(|pod| pod.name != leader).expect("a replica that is not the leader");
     let address = cluster.get("Pod", NAMESPACE, &standby.name).await["status"]["podIP"].as_str().unwrap().to_owned();
     let name = format!("{SERVICE}.{NAMESPACE}.svc");
-    let (resolve, url) = (format!("{name}:9443:{address}"), format!("https://{name}:9443/admit"));
+    let path = configuration(cluster).await["webhooks"][0]["clientConfig"]["service"]["path"].clone();
+    let path = path.as_str().expect("the operator has told where to ask").to_owned();
+    let (resolve, url) = (format!("{name}:9443:{address}"), format!("https://{name}:9443{path}"));
     let review = review(namespace).to_string();
     let curl = ["--silent", "--show-error", "--fail", "--cacert", &trusted(cluster).await, "--resolve", &resolve, &url]
         .map(str::to_owned);

@@ -3,6 +3,7 @@
 //! # Guarantees
 //! - Who asks gets an answer before the API server gives up ([`PATIENCE`]), and nothing that he sends makes it a failure
 //!   of the server.
+//! - Only who knows the path is answered, that is the API server ([`serving_key`](super::serving_key)).
 //! - Memory is bounded: so many connections, so many bytes of bodies at once. Silent connections are closed.
 //! - After the shutdown requests are still taken for a while ([`FAREWELL`]), until no Service leads here any more.
 
@@ -19,7 +20,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -87,7 +88,8 @@ pub(super) async fn serve(
         Err(error) => return tracing::error!(%error, "TLS can't be set up: the webhook answers nobody"),
     };
     let bodies = Arc::new(Semaphore::new(BODY_UNITS));
-    let router = Router::new().route("/admit", post(admit)).with_state(Desk { judge, metrics, bodies });
+    let desk = Desk { judge, metrics, bodies, key: Arc::clone(&key) };
+    let router = Router::new().route("/admit/{secret}", post(admit)).with_state(desk);
     let server = Server { acceptor: TlsAcceptor::from(config), router };
     let (closing, mut connections) = (CancellationToken::new(), JoinSet::new());
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -240,9 +242,13 @@ struct Desk {
     judge: Arc<dyn Judge>,
     metrics: AdmissionMetrics,
     bodies: Arc<Semaphore>,
+    key: Arc<ServingKey>,
 }
 
-async fn admit(State(desk): State<Desk>, headers: HeaderMap, body: Body) -> Response {
+async fn admit(State(desk): State<Desk>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
+    if !desk.key.is_path(uri.path()) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
     let began = Instant::now();
     let received = timeout(BODY_PATIENCE, desk.receive(&headers, body)).await;
     let (body, _room) = match received {
@@ -335,6 +341,7 @@ mod tests {
 
     use super::*;
     use crate::controller::admission::own_certificate;
+    use crate::controller::admission::serving_key::path;
     use crate::telemetry::Metrics;
     use http_body_util::{BodyExt as _, Full};
     use k8s_openapi::jiff::Timestamp;
@@ -384,6 +391,8 @@ mod tests {
         address: SocketAddr,
         key: Arc<ServingKey>,
         bundle: String,
+        /// Where it answers.
+        path: String,
         metrics: Metrics,
         _task: JoinSet<()>,
     }
@@ -395,8 +404,8 @@ mod tests {
             let mut task = JoinSet::new();
             let counted = AdmissionMetrics::register(&metrics);
             task.spawn(serve(listener, Arc::clone(&key), Arc::new(Oracle), counted, CancellationToken::new()));
-            let bundle = certify(&key);
-            Self { address, key, bundle, metrics, _task: task }
+            let (bundle, path) = certify(&key);
+            Self { address, key, bundle, path, metrics, _task: task }
         }
 
         async fn ask(&self, method: &str, path: &str, body: impl Into<Bytes>) -> (StatusCode, Value) {
@@ -411,11 +420,11 @@ mod tests {
         }
     }
 
-    /// Loads a new certificate, and returns its authority.
-    fn certify(key: &ServingKey) -> String {
+    /// Loads a new certificate, and returns its authority and the path that goes with it.
+    fn certify(key: &ServingKey) -> (String, String) {
         let plan = own_certificate::plan(None, "ops", Timestamp::now()).unwrap();
         key.load(&plan.data).unwrap();
-        plan.bundle
+        (plan.bundle, path(&plan.data).unwrap())
     }
 
     async fn connect(address: SocketAddr, bundle: &str) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
@@ -443,7 +452,7 @@ mod tests {
         #[case] message: &str,
     ) {
         let server = Running::start().await;
-        let (status, review) = server.ask("POST", "/admit", review(user, spec).to_string()).await;
+        let (status, review) = server.ask("POST", &server.path, review(user, spec).to_string()).await;
         assert_eq!(status, StatusCode::OK, "{review}");
         let response = &review["response"];
         assert_eq!((&response["uid"], &response["allowed"]), (&json!("u"), &json!(allowed)), "{review}");
@@ -461,12 +470,16 @@ mod tests {
         let no_request = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview" }).to_string();
         let mut old = review("ann", project());
         old["apiVersion"] = json!("admission.k8s.io/v1beta1");
-        let rows: [(&str, &str, Bytes, StatusCode); 6] = [
-            ("POST", "/admit", "{".into(), StatusCode::BAD_REQUEST),
-            ("POST", "/admit", no_request.into(), StatusCode::BAD_REQUEST),
-            ("POST", "/admit", old.to_string().into(), StatusCode::BAD_REQUEST),
-            ("POST", "/admit", vec![b' '; MAX_BODY + 1].into(), StatusCode::PAYLOAD_TOO_LARGE),
-            ("GET", "/admit", "".into(), StatusCode::METHOD_NOT_ALLOWED),
+        let path = &*server.path;
+        let rows: [(&str, &str, Bytes, StatusCode); 9] = [
+            ("POST", "/admit", review("ann", project()).to_string().into(), StatusCode::NOT_FOUND),
+            ("POST", "/admit/", review("ann", project()).to_string().into(), StatusCode::NOT_FOUND),
+            ("POST", &path[..path.len() - 1], review("ann", project()).to_string().into(), StatusCode::NOT_FOUND),
+            ("POST", path, "{".into(), StatusCode::BAD_REQUEST),
+            ("POST", path, no_request.into(), StatusCode::BAD_REQUEST),
+            ("POST", path, old.to_string().into(), StatusCode::BAD_REQUEST),
+            ("POST", path, vec![b' '; MAX_BODY + 1].into(), StatusCode::PAYLOAD_TOO_LARGE),
+            ("GET", path, "".into(), StatusCode::METHOD_NOT_ALLOWED),
             ("POST", "/", "".into(), StatusCode::NOT_FOUND),
         ];
         for (method, path, body, expected) in rows {
@@ -479,7 +492,7 @@ mod tests {
     async fn a_new_certificate_is_served_at_once() {
         let server = Running::start().await;
         connect(server.address, &server.bundle).await.unwrap();
-        let renewed = certify(&server.key);
+        let (renewed, _) = certify(&server.key);
         connect(server.address, &renewed).await.unwrap();
         assert!(connect(server.address, &server.bundle).await.is_err(), "the old one is not served any more");
         let broken = BTreeMap::new();
@@ -490,7 +503,12 @@ mod tests {
     #[tokio::test]
     async fn who_waits_too_long_is_denied() {
         let metrics = AdmissionMetrics::register(&Metrics::new());
-        let desk = Desk { judge: Arc::new(Oracle), metrics, bodies: Arc::new(Semaphore::new(BODY_UNITS)) };
+        let desk = Desk {
+            judge: Arc::new(Oracle),
+            metrics,
+            bodies: Arc::new(Semaphore::new(BODY_UNITS)),
+            key: Arc::default(),
+        };
         let asked = super::review(review("patient", project()).to_string().as_bytes()).unwrap();
         let answer = desk.answer(&asked, Instant::now()).await;
         assert!(matches!(answer, Answer::Unjudged(504, ..)), "{answer:?}");

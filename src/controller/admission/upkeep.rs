@@ -2,7 +2,7 @@
 //!
 //! # Flow
 //! Each replica follows one Secret and serves what it holds. The leader plans what the Secret is to hold, and writes it
-//! where it differs; then it puts the authorities into the ValidatingWebhookConfiguration. Where there is no Secret, any
+//! where it differs; then it puts the authorities, and where to ask, into the ValidatingWebhookConfiguration. Where there is no Secret, any
 //! replica makes it: one that waits for the Lease is ready only with a certificate, and a rolling update ends its
 //! predecessor, who may know nothing of webhooks, only when it is ready.
 //!
@@ -26,9 +26,9 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::injection::{Injection, Step};
+use super::injection::{Injection, Step, Wanted};
 use super::own_certificate::{self, OwnCertificate};
-use super::serving_key::ServingKey;
+use super::serving_key::{self, ServingKey};
 use super::{CONFIGURATION, SECRET, WebhookSettings};
 use crate::controller::FIELD_MANAGER;
 use crate::controller::apply::MANAGED_BY;
@@ -60,7 +60,7 @@ pub(super) struct Upkeep {
     key: Arc<ServingKey>,
     /// Cancelled when this replica holds the Lease.
     leading: CancellationToken,
-    /// Cancelled when the API server has been told whom to trust.
+    /// Cancelled when the API server has been told whom to trust and where to ask.
     published: CancellationToken,
     injection: Injection,
     /// What was last looked at, so that a bad certificate is told of once.
@@ -89,10 +89,10 @@ impl Upkeep {
         }
     }
 
-    /// Says whether this replica has told the API server whom to trust, if that is its task.
+    /// Says whether this replica has told the API server whom to trust and where to ask, if that is its task.
     pub fn published(&self) -> impl Fn() -> bool + Send + Sync + 'static {
-        let (is_own, leading, published) = (self.is_own, self.leading.clone(), self.published.clone());
-        move || !is_own || !leading.is_cancelled() || published.is_cancelled()
+        let (leading, published) = (self.leading.clone(), self.published.clone());
+        move || !leading.is_cancelled() || published.is_cancelled()
     }
 
     /// Runs until `stop`.
@@ -114,8 +114,7 @@ impl Upkeep {
         tokio::select! {
             () = stop.cancelled() => {}
             () = follow_secret => {}
-            // Who brings a certificate tells the API server too.
-            () = follow_configuration, if self.is_own => {}
+            () = follow_configuration => {}
             () = self.look_again_and_again(&followed, &woken) => {}
         }
     }
@@ -123,9 +122,7 @@ impl Upkeep {
     async fn look_again_and_again(&mut self, followed: &Followed, woken: &Notify) {
         // Before that, "there is no Secret" can't be told from "not seen yet". A writer is dropped only at the end.
         let _ = followed.secrets.wait_until_ready().await;
-        if self.is_own {
-            let _ = followed.configurations.wait_until_ready().await;
-        }
+        let _ = followed.configurations.wait_until_ready().await;
         let (leading, mut retry) = (self.leading.clone(), FIRST_DELAY);
         loop {
             let pause = match self.look(followed).await {
@@ -155,11 +152,17 @@ impl Upkeep {
         if let Some(data) = secret.as_ref().and_then(|secret| secret.data.as_ref()) {
             self.serve(data);
         }
-        if !self.is_own || (secret.is_some() && !self.leading.is_cancelled()) {
+        if secret.is_some() && !self.leading.is_cancelled() {
             return Ok(LONGEST_PAUSE);
         }
         let now = Timestamp::now();
         let data = secret.as_ref().and_then(|secret| secret.data.as_ref());
+        if !self.is_own {
+            // Who brings the certificate tells the API server whom to trust.
+            let Some(path) = data.and_then(serving_key::path) else { return Ok(LONGEST_PAUSE) };
+            let pause = self.publish(followed, &Wanted { bundle: None, path }).await?;
+            return Ok(pause.unwrap_or(LONGEST_PAUSE));
+        }
         let plan = own_certificate::plan(data, &self.namespace, now)?;
         if plan.changed {
             // What is written comes back by the watch; the API server hears of an authority only once it is stored.
@@ -167,7 +170,10 @@ impl Upkeep {
             return Ok(LONGEST_PAUSE);
         }
         let due = Duration::try_from(plan.due_at.duration_since(now)).unwrap_or_default();
-        Ok(self.publish(followed, &plan.bundle).await?.map_or(due, |pause| pause.min(due)))
+        // A Secret that is whole has the authority's key.
+        let path = serving_key::path(&plan.data).unwrap_or_default();
+        let wanted = Wanted { bundle: Some(plan.bundle), path };
+        Ok(self.publish(followed, &wanted).await?.map_or(due, |pause| pause.min(due)))
     }
 
     /// Serves what the Secret holds, if that is new.
@@ -216,14 +222,14 @@ impl Upkeep {
         }
     }
 
-    /// Tells the API server whom to trust. Says when to try again, if somebody else keeps changing it.
-    async fn publish(&mut self, followed: &Followed, bundle: &str) -> Result<Option<Duration>, UpkeepError> {
+    /// Tells the API server whom to trust and where to ask. Says when to try again, if somebody else keeps changing it.
+    async fn publish(&mut self, followed: &Followed, wanted: &Wanted) -> Result<Option<Duration>, UpkeepError> {
         let Some(configuration) = followed.configurations.get(&ObjectRef::new(CONFIGURATION)) else {
             // Without one nobody asks.
             self.published.cancel();
             return Ok(None);
         };
-        let patch = match self.injection.step(&configuration, bundle, Instant::now()) {
+        let patch = match self.injection.step(&configuration, wanted, Instant::now()) {
             Step::Nothing => {
                 self.published.cancel();
                 return Ok(None);
@@ -237,9 +243,9 @@ impl Upkeep {
             // It has changed since it was seen; the watch tells how.
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {}
             result => {
-                self.injection.wrote(&result?, bundle, Instant::now());
+                self.injection.wrote(&result?, wanted, Instant::now());
                 self.published.cancel();
-                tracing::info!("the API server has been told whom to trust for the webhook");
+                tracing::info!("the API server has been told where the webhook is, and whom to trust for it");
             }
         }
         Ok(None)
