@@ -18,7 +18,7 @@ impl<'a> Stage<'a> {
         let namespace = cluster.namespace("permissions").await;
         let stage = Self { cluster, namespace };
         let namespace = &stage.namespace;
-        cluster.registry(namespace, "main", "{storage: {emptyDir: {}}}").await;
+        registry(cluster, namespace, "").await;
         cluster.project(namespace, "team", "{registryRef: {name: main}}").await;
         for (role, who) in [("edit", "dev"), ("edit", "lead"), ("edit", "guest"), ("admin", "steward")] {
             stage.bind(role, &format!("--user={}", stage.full(who))).await;
@@ -65,6 +65,13 @@ impl<'a> Stage<'a> {
         let apply = self.kubectl(who, &[&["apply", "--server-side", "--force-conflicts", "-f", "-"], more].concat());
         apply.input(object(head, spec).to_string()).output().await
     }
+}
+
+/// One that nobody pulls from: it is all about the objects.
+async fn registry(cluster: &Cluster, namespace: &str, more: &str) {
+    let spec = format!("{{storage: {{emptyDir: {{}}}}, replicas: 0, {more}}}");
+    cluster.create(namespace, object("Registry main", &spec)).await;
+    cluster.condition("Registry", namespace, "main", "Accepted", "True").await;
 }
 
 const POLICY: &str = "RepositoryPolicy apps";
@@ -139,6 +146,73 @@ fn people_change_what_their_role_lets_them() {
     });
 }
 
+/// The columns of the permission matrix that are about objects, as its text has them: who may change what of a repository.
+/// `registry lead` and `registry dev` have their role in the whole Registry, the others in the Project.
+#[test]
+fn every_cell_of_the_matrix_holds_for_people_of_the_cluster() {
+    const PEOPLE: [&str; 6] = ["nobody", "guest", "dev", "lead", "registry-dev", "registry-lead"];
+    const TEAMS: [(&str, [&str; 6]); 3] = [
+        //                        nobody, guest, dev,  lead,  registry-dev, registry-lead
+        ("visibility: Internal", ["no", "no", "no", "yes", "no", "yes"]),
+        ("imageType: Build", ["no", "no", "yes", "yes", "yes", "yes"]),
+        ("description: x", ["no", "no", "yes", "yes", "yes", "yes"]),
+    ];
+    const OFFICIAL: [(&str, [&str; 6]); 3] = [
+        ("visibility: Internal", ["no", "no", "no", "no", "no", "yes"]),
+        ("imageType: Build", ["no", "no", "no", "no", "yes", "yes"]),
+        ("description: x", ["no", "no", "no", "no", "yes", "yes"]),
+    ];
+    test(async |cluster: &Cluster| {
+        let namespace = cluster.namespace("matrix").await;
+        let stage = Stage { cluster, namespace };
+        let namespace = &stage.namespace;
+        registry(cluster, namespace, "").await;
+        for who in PEOPLE {
+            stage.bind("edit", &format!("--user={}", stage.full(who))).await;
+        }
+        let kinds = [
+            ("private", "visibility: Private", TEAMS),
+            ("internal", "visibility: Internal", TEAMS),
+            ("public", "visibility: Public", TEAMS),
+            ("official", "official: true", OFFICIAL),
+        ];
+        let member = async |name: &str, reference: &str, role: &str, who: &str| {
+            let subject = format!("{{kind: User, name: 'kubernetes:{}'}}", stage.full(who));
+            let spec = format!("{{{reference}, role: {role}, subjects: [{subject}]}}");
+            cluster.create(namespace, object(&format!("Member {name}"), &spec)).await;
+            cluster.condition("Member", namespace, name, "Accepted", "True").await;
+        };
+        for (role, who) in [("Developer", "registry-dev"), ("Admin", "registry-lead")] {
+            member(who, "registryRef: {name: main}", role, who).await;
+        }
+        for (project, spec, _) in kinds {
+            cluster
+                .create(
+                    namespace,
+                    object(&format!("Project {project}"), &format!("{{registryRef: {{name: main}}, {spec}}}")),
+                )
+                .await;
+            for (role, who) in [("Guest", "guest"), ("Developer", "dev"), ("Admin", "lead")] {
+                member(&format!("{project}-{who}"), &format!("projectRef: {{name: {project}}}"), role, who).await;
+            }
+        }
+        let mut wrong = Vec::new();
+        for (project, _, table) in kinds {
+            for (change, row) in table {
+                for (who, expected) in PEOPLE.into_iter().zip(row) {
+                    let spec = format!("{{projectRef: {{name: {project}}}, repositories: ['**'], {change}}}");
+                    let output = stage.apply(who, "RepositoryPolicy cell", &spec, &["--dry-run=server"]).await;
+                    let told = output.success || output.stderr.contains("that needs the role");
+                    if output.success != (expected == "yes") || !told {
+                        wrong.push(format!("{who}, {change} in {project}: {}", output.stderr));
+                    }
+                }
+            }
+        }
+        assert_eq!(wrong, Vec::<String>::new());
+    });
+}
+
 #[test]
 fn a_tenant_takes_nothing_of_another_one() {
     test(async |cluster: &Cluster| {
@@ -147,9 +221,7 @@ fn a_tenant_takes_nothing_of_another_one() {
         let selector = format!(
             "{{from: Selector, selector: {{matchExpressions: [{{key: kubernetes.io/metadata.name, operator: In, values: [{first}, {hub}]}}]}}}}"
         );
-        let spec =
-            format!("{{storage: {{emptyDir: {{}}}}, projectNamespaces: {selector}, hostnames: ['{hub}.example']}}");
-        cluster.registry(&hub, "main", &spec).await;
+        registry(cluster, &hub, &format!("projectNamespaces: {selector}, hostnames: ['{hub}.example']")).await;
         let project = |path: &str| {
             object("Project app", &format!("{{registryRef: {{name: main, namespace: {hub}}}, path: {path}}}"))
         };

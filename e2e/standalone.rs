@@ -6,6 +6,7 @@ mod clients;
 mod conformance;
 mod id_tokens;
 mod replicas;
+mod repositories;
 mod transfers;
 
 use crate::harness::{Command, Gate, Image, Login, PROMISED, Remote, Server, local_test, within};

@@ -43,6 +43,10 @@
 //!
 //! # One policy change
 //! `serve --kube` follows the same objects ([`registry::snapshots`]), compiles them, and swaps the snapshot. Nothing restarts.
+//!
+//! # One question
+//! `landfast access` compiles the same objects and asks [`policy::access`] who may what, and what another policy would
+//! change. It decides nothing: it tells what [`policy::authorize`] decides with.
 
 pub mod api;
 pub mod config;

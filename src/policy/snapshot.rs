@@ -219,12 +219,9 @@ impl ProjectEntry {
     /// The row of the permission matrix that this repository is in, and the policy that puts it there; `None`: the Project
     /// itself does.
     pub fn row_of(&self, repository: &RepositoryName) -> (Kind, Option<&PolicyRule>) {
-        if self.official {
-            return (Kind::Official, None);
-        }
         match self.most_specific(repository, |policy| policy.visibility) {
-            Some((policy, visibility)) => (visibility.into(), Some(policy)),
-            None => (self.visibility.into(), None),
+            Some((policy, visibility)) if !self.official => (visibility.into(), Some(policy)),
+            _ => (self.kind(), None),
         }
     }
 

@@ -154,7 +154,7 @@ robot team/devs/builder  Developer  Member team/devs: role Developer on team/app
 fn what_cannot_be_found_out_is_neither_yes_nor_no() {
     let there = manifests();
     let two = folder(&[("a.yaml", REGISTRY), ("b.yaml", &REGISTRY.replace("name: main", "name: other"))]);
-    let broken = folder(&[("a.yaml", "a: [")]);
+    let broken = folder(&[("a.yaml", "apiVersion: landfast.dev/v1alpha1\nkind: [")]);
     for (arguments, folder, expected) in [
         (&["who-can", "write", "team/app", "--manifests"][..], &there, "no such action"),
         (&["can-i", "pull", "Team/app", "--as", "anonymous", "--manifests"], &there, "repository name"),

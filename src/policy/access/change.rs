@@ -79,7 +79,7 @@ impl fmt::Display for AccessChange {
             Change::Revoked(why) => write!(f, "{principal}: credentials revoked, {why}"),
             Change::NoLogin => write!(f, "{principal} can't log in any more"),
             Change::NewLogin => {
-                write!(f, "{principal} have to log in again: what the Registry says about them changes")
+                write!(f, "{principal} have to log in again, if they still can")
             }
             Change::Login => write!(f, "{principal} can log in"),
             Change::Loses { pattern, actions } => {

@@ -112,8 +112,12 @@ impl Explanation {
     /// Whether it can be done: allowed, and by somebody who can log in. Objects are changed at the API server, where the
     /// Registry's logins don't matter.
     pub fn is_possible(&self) -> bool {
-        let needs_login = self.reason != Reason::Anyone && !self.operation.action.is_about_objects();
-        self.allowed() && !(needs_login && self.login.is_some())
+        self.allowed() && self.login_that_counts().is_none()
+    }
+
+    fn login_that_counts(&self) -> Option<&NoLogin> {
+        let is_needed = self.reason != Reason::Anyone && !self.operation.action.is_about_objects();
+        self.login.as_ref().filter(|_| is_needed)
     }
 
     /// What leads to the answer, one sentence each.
@@ -134,7 +138,7 @@ impl Explanation {
             });
         }
         sentences.extend(self.reason_texts());
-        sentences.extend(self.login.as_ref().map(ToString::to_string));
+        sentences.extend(self.login_that_counts().map(ToString::to_string));
         sentences
     }
 
@@ -153,8 +157,7 @@ impl Explanation {
     /// What to do for it to be possible.
     pub fn advice(&self) -> Option<String> {
         if self.allowed() {
-            let no_login = self.login.as_ref().filter(|_| !self.is_possible());
-            return no_login.map(|login| login.advice(&self.registry));
+            return self.login_that_counts().map(|login| login.advice(&self.registry));
         }
         Some(match (&self.reason, &self.rule) {
             (Reason::Revoked(revocation), _) => revocation.advice(),

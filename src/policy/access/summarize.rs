@@ -52,7 +52,7 @@ impl Head {
         let verbs = match change {
             Change::Revoked(why) => both(&format!("credentials revoked, {why}")),
             Change::NoLogin => both("can't log in any more"),
-            Change::NewLogin => both("have to log in again"),
+            Change::NewLogin => both("have to log in again, if they still can"),
             Change::Login => both("can log in"),
             Change::Loses { pattern, actions } => {
                 let what = what(actions, pattern);

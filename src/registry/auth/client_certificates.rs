@@ -11,6 +11,7 @@
 //! - A certificate stands for somebody only if an authority in force has signed it, it is within its time, says that it is
 //!   for client authentication, and names exactly one user.
 //! - What is remembered of a verdict ends with the authorities that it was made by, and after a minute.
+//! - A chain that is kept has at most 16 KiB; with a longer one there is no connection.
 //! - A connection whose certificate has been refused ends with the request, so that its client may come with another one.
 
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::{AuthError, Caller, Published};
 use crate::policy::{Group, Identity, Provider, Providers, User, UserError, trust_anchors};
 
+/// Bytes of a chain. It is kept as long as its connection, and anybody can show one.
+const MAX_CHAIN: usize = 16 * 1024;
 /// Seconds after which a certificate is verified again: what has signed it may have expired.
 const VERDICT_LIFE: i64 = 60;
 
@@ -132,10 +135,14 @@ impl ClientCertVerifier for HoldsTheKey {
     /// It is judged when something is asked for with it ([`ClientCertificate::caller`]).
     fn verify_client_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
+        own: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
         _: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
+        let length = intermediates.iter().fold(own.len(), |sum, certificate| sum.saturating_add(certificate.len()));
+        if length > MAX_CHAIN {
+            return Err(CertificateError::ApplicationVerificationFailure.into());
+        }
         Ok(ClientCertVerified::assertion())
     }
 

@@ -32,6 +32,8 @@ mod token_request;
 mod turns;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 pub use authenticate::{Attempt, Authenticator, Caller, Credentials};

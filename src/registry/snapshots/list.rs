@@ -88,3 +88,61 @@ fn list_error(plural: &str, error: ::kube::Error) -> ListError {
         error => ListError::Api { plural: plural.to_owned(), source: Box::new(error) },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::kube::client::Body;
+    use http::{Request, Response};
+    use serde_json::{Value, json};
+
+    fn answer(path: &str, query: &str, namespaces_are_allowed: bool) -> (u16, Value) {
+        let member = |name: &str, role: &str| {
+            let spec = json!({"projectRef": {"name": "p"}, "role": role, "subjects": []});
+            json!({"metadata": {"name": name, "namespace": "n"}, "spec": spec})
+        };
+        let (items, token) = match path.rsplit('/').next() {
+            Some("members") if query.contains("continue=next") => {
+                (vec![member("b", "Emperor"), member("c", "Guest")], "")
+            }
+            Some("members") => (vec![member("a", "Guest")], "next"),
+            Some("namespaces") if namespaces_are_allowed => {
+                (vec![json!({"metadata": {"name": "n", "labels": {"team": "a"}}})], "")
+            }
+            Some("namespaces") => {
+                return (
+                    403,
+                    json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403, "message": ""}),
+                );
+            }
+            _ => (vec![], ""),
+        };
+        assert!(query.contains("limit=500"), "{path}?{query}");
+        (200, json!({"apiVersion": "v1", "kind": "List", "metadata": {"continue": token}, "items": items}))
+    }
+
+    fn client(namespaces_are_allowed: bool) -> Client {
+        let service = tower::service_fn(move |request: Request<Body>| async move {
+            let uri = request.uri();
+            let (status, body) = answer(uri.path(), uri.query().unwrap_or_default(), namespaces_are_allowed);
+            let response = Response::builder().status(status).body(Body::from(body.to_string().into_bytes()));
+            Ok::<_, std::convert::Infallible>(response.unwrap())
+        });
+        Client::new(service, "default")
+    }
+
+    #[tokio::test]
+    async fn every_page_is_read_and_what_cannot_be_read_is_told() {
+        let (objects, unreadable) = list(&client(true)).await.unwrap();
+        let names: Vec<_> = objects.members.iter().map(|member| member.name_any()).collect();
+        assert_eq!(names, ["a", "c"]);
+        assert!(unreadable.len() == 1 && unreadable[0].starts_with("Member n/b: "), "{unreadable:?}");
+        assert_eq!(objects.namespaces.unwrap()["n"]["team"], "a");
+    }
+
+    #[tokio::test]
+    async fn namespaces_that_may_not_be_listed_are_not_known() {
+        let (objects, _) = list(&client(false)).await.unwrap();
+        assert_eq!((objects.members.len(), objects.namespaces), (2, None));
+    }
+}

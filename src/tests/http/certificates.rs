@@ -19,6 +19,7 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -389,6 +390,25 @@ async fn an_intermediate_authority_signs_for_the_one_that_is_trusted() {
     assert_eq!(server.ask(Some(&whole), "GET", MANIFEST).await.status, 200);
     let alone = Shown { chain: vec![alice.der().clone()], ..whole };
     assert_eq!(server.ask(Some(&alone), "GET", MANIFEST).await.status, 401);
+}
+
+/// Each connection keeps its chain, and there are many connections.
+#[tokio::test]
+async fn a_chain_that_is_too_long_gets_no_connection() {
+    let authority = Authority::new("clients");
+    let server = Server::trusting(&authority).await;
+    let mut shown = authority.sign_for("alice");
+    shown.chain = std::iter::repeat_n(shown.chain[0].clone(), 60).collect();
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let name = ServerName::try_from("registry.example").unwrap();
+    let connected = TlsConnector::from(Client::new(Some(&shown)).config).connect(name, stream).await;
+    // A client may take its side of the handshake for done before it hears of the other's.
+    let mut answer = Vec::new();
+    let read = match connected {
+        Ok(mut stream) => stream.read_to_end(&mut answer).await.map(drop),
+        Err(error) => Err(error),
+    };
+    assert!(read.is_err_and(|error| error.to_string().contains("alert")) && answer.is_empty());
 }
 
 #[rstest]

@@ -103,8 +103,8 @@ impl Authority<'_> {
                 (self.plan.project.is_none() || self.project().is_some()) && all(patterns, Role::Admin, Some(*until))
             }
             Level::Namespace | Level::Registry => {
-                let everything = |grant: &&Grant| grant.scope == Scope::Registry && covers(grant, None, EVERYTHING);
-                grants.iter().any(|grant| grant.role >= Role::Admin && everything(&grant))
+                let everything = |grant: &Grant| grant.scope == Scope::Registry && covers(grant, None, EVERYTHING);
+                grants.iter().any(|grant| grant.role >= Role::Admin && everything(grant))
             }
         }
     }

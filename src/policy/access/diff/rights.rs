@@ -15,7 +15,7 @@ use crate::policy::{Action, Glob, Grant, Kind, ProjectEntry, Role, Snapshot, Vis
 
 /// Patterns of one Project's policies, and of one's grants in it, that are looked at. Beyond that it is told what holds for
 /// every other repository: nobody reads more, and a webhook has its time.
-const MOST_PATTERNS: usize = 256;
+const MOST_PATTERNS: usize = 1_024;
 
 pub(super) fn changes(before: &Snapshot, after: &Snapshot, now: Timestamp) -> Vec<AccessChange> {
     let concerned = Concerned::of(before, after);

@@ -294,6 +294,6 @@ fn who_is_trusted_to_vouch_is_told() {
         "ServiceAccounts of c can log in",
     ];
     assert_eq!(told(&before, &with(None, &["b", "c"])), expected);
-    let expected = ["users of certificate have to log in again: what the Registry says about them changes"];
+    let expected = ["users of certificate have to log in again, if they still can"];
     assert_eq!(told(&before, &with(Some("two"), &["a", "b"])), expected);
 }

@@ -74,6 +74,7 @@ fn snapshot() -> Snapshot {
             user("htpasswd:bob", vec![grant("guests", team(), Role::Guest, None, None)]),
             user("htpasswd:carl", vec![grant("past", team(), Role::Developer, None, Some(50))]),
             user("htpasswd:lia", vec![grant("library", Scope::Project("library".to_owned()), Role::Admin, None, None)]),
+            user("kubernetes:kim", vec![grant("kim", team(), Role::Developer, None, None)]),
             user("oidc:corp:olga", vec![grant("olga", team(), Role::Developer, None, None)]),
         ]),
         groups: HashMap::from([(
@@ -107,7 +108,7 @@ const PRIVATE: &str = "Project team/team owns team/**; Project team/team makes t
 #[case::policy("anonymous", &[], Action::Pull, "team/open-1",
     "yes; Project team/team owns team/**; RepositoryPolicy team/open makes team/open-1 Public; pull needs no login there")]
 #[case::who_cannot_log_in_is_anybody_still("oidc:corp:x", &[], Action::Pull, "team/open-1",
-    "yes; Project team/team owns team/**; RepositoryPolicy team/open makes team/open-1 Public; pull needs no login there; the Registry trusts no OIDC issuer named corp")]
+    "yes; Project team/team owns team/**; RepositoryPolicy team/open makes team/open-1 Public; pull needs no login there")]
 #[case::official("anonymous", &[], Action::Pull, "library/app",
     "yes; Project team/library owns library/**; Project team/library makes library/app official; pull needs no login there")]
 #[case::anonymous("anonymous", &[], Action::Pull, "team/app-1",
@@ -132,6 +133,10 @@ const PRIVATE: &str = "Project team/team owns team/**; Project team/team makes t
     "no; {private}push needs the role Developer there; there is no Member with such a robot: its credential is not valid; do: create the Member, and take the credential from its Secret")]
 #[case::pull_secret_elsewhere("pull-secret:team/team@dev", &[], Action::Pull, "team/app-1",
     "no; {private}pull needs the role Guest there; Project team/team has no pull secret in namespace dev: such a one is not valid; do: have spec.pullSecrets.namespaces of Project team/team and spec.pullSecretNamespaces of its Registry select namespace dev")]
+#[case::objects_are_changed_without_a_login(
+    "kubernetes:kim", &[], Action::ChangeDescription, "team/app-1",
+    "yes; {private}change-description needs the role Developer there; Member team/kim: role Developer on team/**"
+)]
 #[case::service_account("serviceaccount:team/ci", &[], Action::Pull, "team/app-1",
     "no; {private}pull needs the role Guest there; kubernetes:system:serviceaccount:team:ci has no role there; the Registry takes no ServiceAccounts; do: add a Member in namespace team with projectRef team and role Guest")]
 fn tells_why(

@@ -81,7 +81,7 @@ fn is_manifest(path: &Path) -> bool {
 /// whole GitOps folder may be given. Namespaces are too: without a cluster they have no labels.
 pub fn read(directory: &Path) -> Result<Inputs, ManifestsError> {
     let read_error = |source| ManifestsError::Read { path: directory.to_owned(), source };
-    let objects = read_files(&files(directory).map_err(read_error)?)?;
+    let objects = read_files(&files(directory).map_err(read_error)?, |_| false)?;
     let [registry] = objects.registries.as_slice() else {
         let count = objects.registries.len();
         return Err(ManifestsError::Registries { directory: directory.to_owned(), count });
@@ -90,21 +90,26 @@ pub fn read(directory: &Path) -> Result<Inputs, ManifestsError> {
 }
 
 /// Reads all manifests of a folder and of those below it, of however many Registries. Each object is held to the same
-/// rules. Labels of namespaces are known if the folder has Namespaces.
+/// rules. Labels of namespaces are known if the folder has Namespaces. A file that is not YAML, such as a chart's template,
+/// is an error only if it speaks of landfast.
 pub fn read_all(directory: &Path) -> Result<Objects, ManifestsError> {
     let read_error = |source| ManifestsError::Read { path: directory.to_owned(), source };
-    read_files(&files_below(directory).map_err(read_error)?)
+    read_files(&files_below(directory).map_err(read_error)?, |text| !text.contains(GROUP))
 }
 
-fn read_files(paths: &[PathBuf]) -> Result<Objects, ManifestsError> {
+/// `is_foreign` says of what can't be read whether that makes no difference.
+fn read_files(paths: &[PathBuf], is_foreign: impl Fn(&str) -> bool) -> Result<Objects, ManifestsError> {
     let mut objects = Objects::default();
     for path in paths {
         let text =
             std::fs::read_to_string(path).map_err(|source| ManifestsError::Read { path: path.clone(), source })?;
         // Only `true` and `false` are booleans (YAML 1.2): a name such as `n` or `no` stays a text.
         let options = serde_saphyr::options! { strict_booleans: true };
-        let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options)
-            .map_err(|source| ManifestsError::Yaml { path: path.clone(), source: Box::new(source) })?;
+        let documents: Vec<Value> = match serde_saphyr::from_multiple_with_options(&text, options) {
+            Ok(documents) => documents,
+            Err(_) if is_foreign(&text) => continue,
+            Err(source) => return Err(ManifestsError::Yaml { path: path.clone(), source: Box::new(source) }),
+        };
         for document in documents.into_iter().filter(|document| !document.is_null()) {
             add(document, &mut objects).map_err(|message| ManifestsError::Object { path: path.clone(), message })?;
         }
@@ -278,16 +283,21 @@ spec: {storage: {emptyDir: {}}, tsl: {disabled: {}}}
         let other = REGISTRY.replace("name: r", "name: s");
         let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: n, labels: {team: a}}\n";
         let folder = folder(&[("a.yaml", REGISTRY)]);
-        for (name, content) in [("deep/er/b.yml", other.as_str()), ("n.yaml", namespace), (".git/c.yaml", "a: [")] {
+        for (name, content) in
+            [("deep/er/b.yml", other.as_str()), ("n.yaml", namespace), (".git/c.yaml", "apiVersion: landfast.dev/[")]
+        {
             let path = folder.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, content).unwrap();
         }
+        std::fs::write(folder.path().join("deep/template.yaml"), "a: {{ .Values.b }}").unwrap();
         let objects = read_all(folder.path()).unwrap();
         assert_eq!(objects.registries.len(), 2);
         let labels = &objects.namespaces.unwrap()["n"];
         assert_eq!(labels.get("team").map(String::as_str), Some("a"));
         assert_eq!(labels.get("kubernetes.io/metadata.name").map(String::as_str), Some("n"));
+        std::fs::write(folder.path().join("deep/template.yaml"), "# landfast.dev\na: {{ .Values.b }}").unwrap();
+        assert!(matches!(read_all(folder.path()), Err(ManifestsError::Yaml { .. })));
         // The registry reads the folder alone, and of namespaces it knows no labels.
         let inputs = read(folder.path()).unwrap();
         assert_eq!((inputs.registry.metadata.name.as_deref(), inputs.namespaces), (Some("r"), None));
