@@ -4,6 +4,7 @@ mod adoption;
 mod client_certificates;
 mod clients;
 mod conformance;
+mod id_tokens;
 mod replicas;
 mod repositories;
 mod transfers;
