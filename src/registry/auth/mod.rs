@@ -33,8 +33,6 @@ mod turns;
 
 #[cfg(test)]
 mod properties;
-#[cfg(test)]
-mod tests;
 
 pub use authenticate::{Attempt, Authenticator, Caller, Credentials};
 pub use client_certificates::{Authorities, CertificateRefusal, ClientCertificate};
