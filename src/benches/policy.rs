@@ -165,7 +165,7 @@ fn main() {
     measure("compile 2,000 Projects, 10,000 Members, 4,000 policies", 3, || compile(&inputs));
 
     let mut changed = inputs.clone();
-    Arc::make_mut(&mut changed.members[8_007]).spec.role = Role::Guest;
+    Arc::make_mut(&mut changed.members[8_008]).spec.role = Role::Guest;
     compare("diff, nothing changed", &inputs, &inputs);
     compare("diff, one Member changed", &inputs, &changed);
     let mut changed = inputs.clone();
@@ -179,6 +179,7 @@ fn main() {
 fn compare(what: &str, before: &Inputs, after: &Inputs) {
     let ((before, _), (after, _)) = (compile(before), compile(after));
     let changes = diff(&before, &after, Timestamp::UNIX_EPOCH);
+    assert_eq!(changes.is_empty(), before == after, "what is measured must be right");
     measure(&format!("{what} ({} changes)", changes.len()), 2, || diff(&before, &after, Timestamp::UNIX_EPOCH));
     for sentence in summarize(&changes) {
         println!("    {sentence}");

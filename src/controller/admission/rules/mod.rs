@@ -76,7 +76,8 @@ async fn judge_in_place(
     request: &Request,
     now: Timestamp,
 ) -> Result<Judgement, kube::Error> {
-    let Some(plan) = objects.plan(request, now) else { return Ok(Judgement::default()) };
+    let (among, planned) = (objects.clone(), request.clone());
+    let Some(plan) = aside(move || among.plan(&planned, now)).await else { return Ok(Judgement::default()) };
     let needs = needs::of(&request.change);
     let authority = Authority { plan: &plan, requester: &request.requester, privileges, now };
     if let Some(denial) = authority.lacks(&needs).await? {
@@ -84,9 +85,21 @@ async fn judge_in_place(
     }
     let validity::Verdict { denial, mut warnings } = validity::of(objects, &plan, &request.change);
     if denial.is_none() {
-        warnings.extend(who_is_touched(&plan, now));
+        warnings.extend(aside(move || who_is_touched(&plan, now)).await);
     }
     Ok(Judgement { denial, warnings })
+}
+
+/// Work that takes a second where a Registry with many Members changes: others are answered meanwhile.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The process is ending, and nobody waits for the answer.
+            Err(_) => std::future::pending().await,
+        },
+    }
 }
 
 /// Who gains and who loses what.
