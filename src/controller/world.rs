@@ -331,6 +331,11 @@ impl World {
         pods
     }
 
+    /// Another one whenever something is known that can change a policy.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
     fn policy_may_have_changed(&self) {
         self.version.fetch_add(1, Ordering::AcqRel);
     }

@@ -107,21 +107,28 @@ struct Rules {
     synced: CancellationToken,
 }
 
-/// How long, and how often meanwhile, that is looked for which the object refers to.
+/// How long news is waited for that may change a refusal, or bring what an object refers to, and how often it is looked for.
 const CATCH_UP: Duration = Duration::from_millis(500);
-const LOOK: Duration = Duration::from_millis(25);
+const LOOK: Duration = Duration::from_millis(50);
 
 impl Rules {
-    /// What is there. Of objects that are applied together, the one is often here before the watch has told of the other: that is
-    /// waited for, a little, instead of being called missing.
-    async fn objects(&self, request: &Request) -> Objects {
+    /// Judges by what is known now. Of objects that are applied together the one is often here before the watch has told of
+    /// the other, such as a namespace's label: so what is refused or missing is judged again when there is news at once.
+    async fn judge_change(&self, request: &Request) -> Result<Judgement, kube::Error> {
         let began = Instant::now();
         loop {
+            let version = self.world.version();
             let objects = Objects::of(&self.world);
-            if !objects.lack_a_reference_of(&request.change) || began.elapsed() >= CATCH_UP {
-                return objects;
+            let judgement = judge(&objects, &self.privileges, request, Timestamp::now()).await?;
+            if judgement.denial.is_none() && !objects.lack_a_reference_of(&request.change) {
+                return Ok(judgement);
             }
-            tokio::time::sleep(LOOK).await;
+            while self.world.version() == version {
+                if began.elapsed() >= CATCH_UP {
+                    return Ok(judgement);
+                }
+                tokio::time::sleep(LOOK).await;
+            }
         }
     }
 }
@@ -133,10 +140,7 @@ impl Judge for Rules {
             return Err(Unavailable::NotRead);
         }
         match question {
-            Question::Change(request) => {
-                let objects = self.objects(&request).await;
-                Ok(judge(&objects, &self.privileges, &request, Timestamp::now()).await?)
-            }
+            Question::Change(request) => Ok(self.judge_change(&request).await?),
             Question::Release(release) => Ok(release.judge(&self.privileges).await?),
         }
     }

@@ -22,11 +22,11 @@ const WARNINGS_LENGTH: usize = 4096;
 pub enum Question {
     /// A change of an object of ours.
     Change(Box<Request>),
-    /// An object that can't be read is to go, or to be let go of.
+    /// An object that can't be read is to go, to be let go of, or to be mended.
     Release(Release),
 }
 
-/// Somebody wants to be rid of an object that can't be read.
+/// Somebody wants to be rid of an object that can't be read, or to mend it.
 #[derive(Debug)]
 pub struct Release {
     requester: Requester,
@@ -43,7 +43,7 @@ impl Release {
             return Ok(Judgement { warnings: vec![problem.clone()], ..Judgement::default() });
         }
         let denial = format!(
-            "{problem}; whoever may `administer` {resource} in namespace {namespace} can delete it, or mend it first"
+            "{problem}; whoever may `administer` {resource} in namespace {namespace} can delete it, or mend it"
         );
         Ok(Judgement { denial: Some(denial), ..Judgement::default() })
     }
@@ -74,12 +74,16 @@ fn question<K: DeserializeOwned + Resource>(
     let namespace = namespace.unwrap_or_default();
     let is_going = operation == Operation::Delete
         || object.as_ref().is_some_and(|object| object.metadata.deletion_timestamp.is_some());
+    // What can't be read may still be in force as it last could.
+    let is_mended = operation == Operation::Update
+        && parse::<K>(old_object.clone(), &namespace).is_err()
+        && parse::<K>(object.clone(), &namespace).is_ok();
     let requester = requester(user_info);
     match versions(operation, object, old_object, &namespace) {
         Ok(versions) => Ok(Question::Change(Box::new(Request { requester, change: change(versions) }))),
         Err(problem) => {
             let problem = format!("{} {namespace}/{name} can't be read: {problem}", kind.kind);
-            match is_going {
+            match is_going || is_mended {
                 true => Ok(Question::Release(Release { requester, resource, namespace, problem })),
                 false => Err(problem),
             }
@@ -104,11 +108,10 @@ fn versions<K: DeserializeOwned + Resource>(
 ) -> Result<Versions<K>, String> {
     match operation {
         Operation::Create => Ok(Versions::Created(parse(object, namespace)?)),
-        // What could not be read gave nobody anything: mending it is judged like making it.
-        Operation::Update => match (parse(old_object, namespace), parse(object, namespace)?) {
-            (Ok(before), after) => Ok(Versions::Updated { before, after }),
-            (Err(_), after) => Ok(Versions::Created(after)),
-        },
+        Operation::Update => {
+            let (before, after) = (parse(old_object, namespace), parse(object, namespace)?);
+            Ok(Versions::Updated { before: before?, after })
+        }
         Operation::Delete => Ok(Versions::Deleted(parse(old_object, namespace)?)),
         Operation::Connect => Err("it can't be connected to".to_owned()),
     }
@@ -246,7 +249,7 @@ mod tests {
     #[case::delete("DELETE", Value::Null, member(json!("Guest")), "deleted")]
     #[case::unreadable_new("CREATE", member(json!(5)), Value::Null, UNREADABLE)]
     #[case::unreadable_change("UPDATE", member(json!(5)), member(json!("Guest")), UNREADABLE)]
-    #[case::mended("UPDATE", member(json!("Guest")), member(json!(5)), "created")]
+    #[case::mended("UPDATE", member(json!("Guest")), member(json!(5)), "release of projects")]
     #[case::unreadable_deleted("DELETE", Value::Null, member(json!(5)), "release of projects")]
     #[case::unreadable_let_go("UPDATE", going(json!(5)), going(json!(5)), "release of projects")]
     #[case::nothing_sent("CREATE", Value::Null, Value::Null, "Member n/m can't be read: the API server did not")]

@@ -20,11 +20,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, Request, StatusCode, Uri};
+use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use k8s_openapi::jiff::Timestamp;
 use kube::core::admission::Operation;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -55,6 +56,8 @@ const MAX_HEAD: usize = 32 * 1024;
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 /// A connection without a request is closed after this; the API server opens another.
 const MAX_IDLE: Duration = Duration::from_secs(120);
+/// A connection that has not yet asked at the right path is closed after this.
+const STRANGERS_PATIENCE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time for word to get around that this replica is going.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -88,9 +91,8 @@ pub(super) async fn serve(
         Err(error) => return tracing::error!(%error, "TLS can't be set up: the webhook answers nobody"),
     };
     let bodies = Arc::new(Semaphore::new(BODY_UNITS));
-    let desk = Desk { judge, metrics, bodies, key: Arc::clone(&key) };
-    let router = Router::new().route("/admit/{secret}", post(admit)).with_state(desk);
-    let server = Server { acceptor: TlsAcceptor::from(config), router };
+    let router = Router::new().route("/admit/{secret}", post(admit)).with_state(Desk { judge, metrics, bodies });
+    let server = Server { acceptor: TlsAcceptor::from(config), router, key };
     let (closing, mut connections) = (CancellationToken::new(), JoinSet::new());
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let farewell = async {
@@ -137,6 +139,7 @@ async fn accept_failed(error: &io::Error) {
 struct Server {
     acceptor: TlsAcceptor,
     router: Router,
+    key: Arc<ServingKey>,
 }
 
 impl Server {
@@ -148,14 +151,28 @@ impl Server {
         };
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let activity = Activity::new();
+        // Who doesn't know the path keeps no connection from the API server.
+        let (known, strange) = (CancellationToken::new(), CancellationToken::new());
         let service = service_fn(|request: Request<Incoming>| {
+            let is_known = self.key.is_path(request.uri().path(), Timestamp::now());
+            if is_known {
+                known.cancel()
+            } else {
+                strange.cancel()
+            }
             let (answer, request_open) = (self.router.clone().oneshot(request.map(Body::new)), activity.begin());
             async move {
-                let answer = answer.await;
+                let answer = if is_known { answer.await } else { Ok(StatusCode::NOT_FOUND.into_response()) };
                 drop(request_open);
                 answer
             }
         });
+        let patience = async {
+            if timeout(STRANGERS_PATIENCE, known.cancelled()).await.is_ok() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let mut patience = std::pin::pin!(patience);
         // One builder for each protocol: one that finds out by itself would wait for a silent client without end.
         macro_rules! serve {
             ($connection:expr) => {{
@@ -164,6 +181,8 @@ impl Server {
                     served = serving.as_mut() => return log_end(served),
                     () = closing.cancelled() => {}
                     () = activity.idle() => {}
+                    () = strange.cancelled() => {}
+                    () = patience.as_mut() => {}
                 }
                 serving.as_mut().graceful_shutdown();
                 // What is on its way has at most a request's time left, whether or not the client takes it.
@@ -242,13 +261,9 @@ struct Desk {
     judge: Arc<dyn Judge>,
     metrics: AdmissionMetrics,
     bodies: Arc<Semaphore>,
-    key: Arc<ServingKey>,
 }
 
-async fn admit(State(desk): State<Desk>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
-    if !desk.key.is_path(uri.path()) {
-        return StatusCode::NOT_FOUND.into_response();
-    }
+async fn admit(State(desk): State<Desk>, headers: HeaderMap, body: Body) -> Response {
     let began = Instant::now();
     let received = timeout(BODY_PATIENCE, desk.receive(&headers, body)).await;
     let (body, _room) = match received {
@@ -344,7 +359,6 @@ mod tests {
     use crate::controller::admission::serving_key::path;
     use crate::telemetry::Metrics;
     use http_body_util::{BodyExt as _, Full};
-    use k8s_openapi::jiff::Timestamp;
     use rstest::rstest;
     use rustls::pki_types::pem::PemObject as _;
     use rustls::pki_types::{CertificateDer, ServerName};
@@ -424,7 +438,7 @@ mod tests {
     fn certify(key: &ServingKey) -> (String, String) {
         let plan = own_certificate::plan(None, "ops", Timestamp::now()).unwrap();
         key.load(&plan.data).unwrap();
-        (plan.bundle, path(&plan.data).unwrap())
+        (plan.bundle, path(&plan.data, Timestamp::now()).unwrap().0)
     }
 
     async fn connect(address: SocketAddr, bundle: &str) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
@@ -503,12 +517,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_too_long_is_denied() {
         let metrics = AdmissionMetrics::register(&Metrics::new());
-        let desk = Desk {
-            judge: Arc::new(Oracle),
-            metrics,
-            bodies: Arc::new(Semaphore::new(BODY_UNITS)),
-            key: Arc::default(),
-        };
+        let desk = Desk { judge: Arc::new(Oracle), metrics, bodies: Arc::new(Semaphore::new(BODY_UNITS)) };
         let asked = super::review(review("patient", project()).to_string().as_bytes()).unwrap();
         let answer = desk.answer(&asked, Instant::now()).await;
         assert!(matches!(answer, Answer::Unjudged(504, ..)), "{answer:?}");

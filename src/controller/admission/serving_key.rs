@@ -2,9 +2,9 @@
 //!
 //! API servers don't say who they are, so anybody in the cluster's network could ask in anybody's name, and read in the warnings
 //! who has access to what. So the path is a secret: it follows from a private key in the Secret that all replicas read, and
-//! the API server is told it together with whom to trust.
+//! the API server is told it together with whom to trust. When a call fails, the API server tells the path to whoever made the
+//! change; so it is another one each hour, and the last one goes on for another.
 
-use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -22,28 +22,37 @@ use crate::controller::certificates::{CertificateProblem, SecretData, certified_
 #[derive(Debug, Default)]
 pub(super) struct ServingKey {
     certificate: ArcSwapOption<CertifiedKey>,
-    paths: ArcSwap<Paths>,
+    sources: ArcSwap<Sources>,
+    /// The key that the present source was made of, to know another one.
+    seen: ArcSwapOption<[u8; 32]>,
 }
 
-/// The path as it is, and as it was before: the API server hears of a new one a little later. Not for logs.
-#[derive(Default)]
-struct Paths {
-    present: String,
-    previous: String,
+/// What paths follow from, as it is and as it was before: the API server hears of a new one a little later.
+#[derive(Debug, Default)]
+struct Sources {
+    present: Option<hmac::Key>,
+    previous: Option<hmac::Key>,
 }
 
-impl fmt::Debug for Paths {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Paths")
-    }
+/// Seconds for which a path is the one to tell.
+const HOUR: i64 = 3_600;
+
+/// The path that goes with what the Secret holds, and until when. It changes with the authority too; where somebody else makes
+/// the certificate, with the certificate's key.
+pub(super) fn path(data: &SecretData, now: Timestamp) -> Option<(String, Timestamp)> {
+    let hour = now.as_second().div_euclid(HOUR);
+    let until = Timestamp::from_second((hour + 1) * HOUR).unwrap_or(Timestamp::MAX);
+    Some((path_in(&source(data)?, hour), until))
 }
 
-/// The path that goes with what the Secret holds. It changes with the authority; where somebody else makes the certificate, with
-/// the certificate's key.
-pub(super) fn path(data: &SecretData) -> Option<String> {
+fn source(data: &SecretData) -> Option<hmac::Key> {
     let key = data.get("authority.key").or_else(|| data.get("tls.key"))?;
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key.0), b"path of the admission webhook");
-    Some(format!("/admit/{}", hex::encode(&tag.as_ref()[..16])))
+    Some(hmac::Key::new(hmac::HMAC_SHA256, &key.0))
+}
+
+fn path_in(source: &hmac::Key, hour: i64) -> String {
+    let tag = hmac::sign(source, format!("path of the admission webhook in hour {hour}").as_bytes());
+    format!("/admit/{}", hex::encode(&tag.as_ref()[..16]))
 }
 
 impl ServingKey {
@@ -51,18 +60,28 @@ impl ServingKey {
     pub fn load(&self, data: &SecretData) -> Result<Timestamp, CertificateProblem> {
         let (key, not_after) = certified_key(data)?;
         self.certificate.store(Some(Arc::new(key)));
-        let before = self.paths.load();
-        if let Some(present) = path(data).filter(|path| *path != before.present) {
-            self.paths.store(Arc::new(Paths { present, previous: before.present.clone() }));
+        if let Some(present) = source(data) {
+            let fingerprint = fingerprint(&present);
+            if self.seen.load().as_deref() != Some(&fingerprint) {
+                let previous = self.sources.load().present.clone();
+                self.sources.store(Arc::new(Sources { present: Some(present), previous }));
+                self.seen.store(Some(Arc::new(fingerprint)));
+            }
         }
         Ok(not_after)
     }
 
-    /// Whether this is where the API server asks.
-    pub fn is_path(&self, path: &str) -> bool {
-        let paths = self.paths.load();
-        let is = |known: &str| !known.is_empty() && bool::from(known.as_bytes().ct_eq(path.as_bytes()));
-        is(&paths.present) | is(&paths.previous)
+    /// Whether this is where the API server asks: also with the path of the last hour, and by a clock that is ahead with that
+    /// of the next.
+    pub fn is_path(&self, path: &str, now: Timestamp) -> bool {
+        let sources = self.sources.load();
+        let hour = now.as_second().div_euclid(HOUR);
+        let known = sources
+            .present
+            .iter()
+            .chain(&sources.previous)
+            .flat_map(|source| [hour - 1, hour, hour + 1].map(|hour| path_in(source, hour)));
+        known.fold(false, |found, known| found | bool::from(known.as_bytes().ct_eq(path.as_bytes())))
     }
 
     pub fn is_loaded(&self) -> bool {
@@ -80,6 +99,13 @@ impl ServingKey {
     }
 }
 
+/// Tells one key from another without holding it.
+fn fingerprint(key: &hmac::Key) -> [u8; 32] {
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(hmac::sign(key, b"fingerprint").as_ref());
+    fingerprint
+}
+
 impl ResolvesServerCert for ServingKey {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.certificate.load_full()
@@ -91,41 +117,54 @@ mod tests {
     use super::*;
     use crate::controller::admission::own_certificate::plan;
 
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_second(hours * HOUR + 1_234).unwrap()
+    }
+
+    fn of(data: &SecretData, hours: i64) -> String {
+        path(data, at(hours)).unwrap().0
+    }
+
+    fn made() -> SecretData {
+        plan(None, "ops", Timestamp::now()).unwrap().data
+    }
+
     #[test]
     fn the_path_follows_the_authority_and_the_one_before_goes_on() {
-        let made = || plan(None, "ops", Timestamp::now()).unwrap().data;
         let (first, second, third) = (made(), made(), made());
         let key = ServingKey::default();
-        assert!(!key.is_path("/admit/") && !key.is_path(""), "before there is a Secret");
-        let [one, two, three] = [&first, &second, &third].map(|data| path(data).unwrap());
+        let is = |data: &SecretData| key.is_path(&of(data, 5), at(5));
+        assert!(!is(&first) && !key.is_path("/admit/", at(5)) && !key.is_path("", at(5)), "before there is a Secret");
         key.load(&first).unwrap();
-        assert!(key.is_path(&one) && !key.is_path(&two) && !key.is_path("/admit") && !key.is_path(""));
+        assert!(is(&first) && !is(&second) && !key.is_path("/admit", at(5)) && !key.is_path("", at(5)));
         for _ in 0..2 {
             key.load(&second).unwrap();
-            assert!(key.is_path(&one) && key.is_path(&two));
+            assert!(is(&first) && is(&second));
         }
         key.load(&third).unwrap();
-        assert!(!key.is_path(&one) && key.is_path(&two) && key.is_path(&three));
+        assert!(!is(&first) && is(&second) && is(&third));
+    }
+
+    #[test]
+    fn a_path_that_got_about_ends() {
+        let (data, key) = (made(), ServingKey::default());
+        key.load(&data).unwrap();
+        let path = of(&data, 5);
+        let known: Vec<_> = (2..9).filter(|hour| key.is_path(&path, at(*hour))).collect();
+        assert_eq!(known, [4, 5, 6]);
+        assert_eq!(super::path(&data, at(5)).unwrap().1, Timestamp::from_second(6 * HOUR).unwrap());
     }
 
     #[test]
     fn another_certificate_of_the_same_authority_keeps_the_path() {
-        let data = plan(None, "ops", Timestamp::now()).unwrap().data;
+        let data = made();
         let mut renewed = data.clone();
         renewed.remove("tls.key");
         let renewed = plan(Some(&renewed), "ops", Timestamp::now()).unwrap().data;
         assert_ne!(renewed["tls.key"], data["tls.key"]);
-        assert_eq!(path(&renewed), path(&data));
+        assert_eq!(of(&renewed, 5), of(&data, 5));
         let mut brought = data;
         brought.remove("authority.key");
-        assert!(path(&brought).is_some(), "a certificate that somebody else has made");
-    }
-
-    #[test]
-    fn nothing_secret_shows_in_debug_output() {
-        let key = ServingKey::default();
-        let data = plan(None, "ops", Timestamp::now()).unwrap().data;
-        key.load(&data).unwrap();
-        assert!(!format!("{key:?}").contains(path(&data).unwrap().trim_start_matches("/admit/")));
+        assert!(path(&brought, at(5)).is_some(), "a certificate that somebody else has made");
     }
 }

@@ -159,9 +159,10 @@ impl Upkeep {
         let data = secret.as_ref().and_then(|secret| secret.data.as_ref());
         if !self.is_own {
             // Who brings the certificate tells the API server whom to trust.
-            let Some(path) = data.and_then(serving_key::path) else { return Ok(LONGEST_PAUSE) };
+            let path = data.and_then(|data| serving_key::path(data, now));
+            let Some((path, until)) = path else { return Ok(LONGEST_PAUSE) };
             let pause = self.publish(followed, &Wanted { bundle: None, path }).await?;
-            return Ok(pause.unwrap_or(LONGEST_PAUSE));
+            return Ok(pause.unwrap_or(LONGEST_PAUSE).min(left(until, now)));
         }
         let plan = own_certificate::plan(data, &self.namespace, now)?;
         if plan.changed {
@@ -169,9 +170,9 @@ impl Upkeep {
             self.write(secret.as_deref(), &plan).await?;
             return Ok(LONGEST_PAUSE);
         }
-        let due = Duration::try_from(plan.due_at.duration_since(now)).unwrap_or_default();
         // A Secret that is whole has the authority's key.
-        let path = serving_key::path(&plan.data).unwrap_or_default();
+        let (path, until) = serving_key::path(&plan.data, now).unwrap_or_default();
+        let due = left(plan.due_at, now).min(left(until, now));
         let wanted = Wanted { bundle: Some(plan.bundle), path };
         Ok(self.publish(followed, &wanted).await?.map_or(due, |pause| pause.min(due)))
     }
@@ -225,7 +226,10 @@ impl Upkeep {
     /// Tells the API server whom to trust and where to ask. Says when to try again, if somebody else keeps changing it.
     async fn publish(&mut self, followed: &Followed, wanted: &Wanted) -> Result<Option<Duration>, UpkeepError> {
         let Some(configuration) = followed.configurations.get(&ObjectRef::new(CONFIGURATION)) else {
-            // Without one nobody asks.
+            tracing::warn!(
+                name = CONFIGURATION,
+                "there is no ValidatingWebhookConfiguration: changes of landfast's objects are not judged, RBAC alone decides. Install it again, or turn the webhook off with LANDFAST_WEBHOOK=false and delete the ClusterRole landfast-edit"
+            );
             self.published.cancel();
             return Ok(None);
         };
@@ -250,6 +254,11 @@ impl Upkeep {
         }
         Ok(None)
     }
+}
+
+/// At least a little, should a clock be put back.
+fn left(until: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(until.duration_since(now)).unwrap_or_default().max(Duration::from_millis(100))
 }
 
 fn is_ours(secret: &Secret) -> bool {

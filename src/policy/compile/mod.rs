@@ -56,7 +56,9 @@ pub fn compile(inputs: &Inputs) -> (Snapshot, Vec<Problem>) {
             snapshot.pull_secrets.insert(uid(&project.metadata), pull_grant(inputs, project));
         }
     }
-    for policy in in_order(&inputs.policies, |policy| &policy.metadata) {
+    let policies = in_order(&inputs.policies, |policy| &policy.metadata);
+    // What is being deleted says nothing any more, however long others keep it.
+    for policy in policies.into_iter().filter(|policy| is_live(&policy.metadata)) {
         match projects.find(inputs, "RepositoryPolicy", &policy.metadata, &policy.spec.project_ref.name) {
             Lookup::Accepted(project) => {
                 if let Some(entry) = snapshot.projects.get_mut(project.path()) {

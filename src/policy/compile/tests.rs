@@ -355,3 +355,30 @@ proptest::proptest! {
         proptest::prop_assert_eq!(sorted(&inputs), sorted(&expected));
     }
 }
+
+#[test]
+fn what_is_being_deleted_says_nothing_any_more() {
+    let mut inputs = all();
+    inputs.projects = vec![object("Project team/a", IN_MAIN)];
+    let mut policy: RepositoryPolicy = (*object::<RepositoryPolicy>(
+        "RepositoryPolicy team/p",
+        "{projectRef: {name: a}, repositories: ['**'], visibility: Public}",
+    ))
+    .clone();
+    let mut member: Member = (*object::<Member>(
+        "Member team/m",
+        "{projectRef: {name: a}, role: Developer, subjects: [{kind: User, name: 'htpasswd:alice'}]}",
+    ))
+    .clone();
+    for live in [true, false] {
+        let deleted = (!live).then(|| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+        (policy.metadata.deletion_timestamp, member.metadata.deletion_timestamp) = (deleted.clone(), deleted);
+        (inputs.policies, inputs.members) = (vec![Arc::new(policy.clone())], vec![Arc::new(member.clone())]);
+        let (snapshot, problems) = compile(&inputs);
+        assert_eq!(
+            (snapshot.projects["a"].policies.len(), snapshot.users.len()),
+            (usize::from(live), usize::from(live))
+        );
+        assert_eq!(problems, []);
+    }
+}

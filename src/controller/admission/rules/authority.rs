@@ -84,11 +84,12 @@ impl Authority<'_> {
                 (None, _) | (_, None) => true,
                 (Some(end), Some(until)) => until.is_some_and(|until| until <= end),
             };
-            patterns.iter().all(|pattern| {
-                grants
-                    .iter()
-                    .any(|grant| grant.role >= least && long_enough(grant) && covers(grant, self.project(), pattern))
-            })
+            !patterns.is_empty()
+                && patterns.iter().all(|pattern| {
+                    grants.iter().any(|grant| {
+                        grant.role >= least && long_enough(grant) && covers(grant, self.project(), pattern)
+                    })
+                })
         };
         match level {
             Level::Matrix { action, patterns } => match self.project() {
@@ -122,50 +123,66 @@ impl Authority<'_> {
     fn refusal(&self, need: &Need) -> String {
         let Need { what, level } = need;
         let who = &self.requester.name;
-        let project = self.plan.project.as_ref().map(|(namespace, name)| format!("Project {namespace}/{name}"));
-        let namespace = self.plan.project.as_ref().map_or("", |(namespace, _)| namespace);
-        let registry = self
-            .plan
-            .registry
-            .as_ref()
-            .map_or_else(|| "the Registry".to_owned(), |(namespace, name)| format!("Registry {namespace}/{name}"));
-        let (place, patterns) = match (level, project) {
-            (Level::Namespace, _) => {
-                return format!(
-                    "{who} may not {what}: that is for administrators of namespace {namespace}, who may administer projects there (the role admin has it); ask one of them"
-                );
-            }
-            (Level::Registry, _) => {
-                return format!(
-                    "{who} may not {what}: that is for administrators of {registry}: ask one of them, or set official to false"
-                );
-            }
-            (Level::Matrix { patterns, .. } | Level::Grant { patterns, .. }, Some(project)) => {
-                if self.is_for_the_registry(level) {
-                    (format!("{registry}, as {project} is official"), patterns)
-                } else {
-                    (project, patterns)
-                }
-            }
-            (Level::Matrix { patterns, .. } | Level::Grant { patterns, .. }, None) => (registry, patterns),
+        let registry = match &self.plan.registry {
+            Some((namespace, name)) => format!("Registry {namespace}/{name}"),
+            None => "the Registry".to_owned(),
         };
-        let role = match level {
+        let (namespace, project) = match &self.plan.project {
+            Some((namespace, name)) => (namespace.as_str(), Some(format!("Project {namespace}/{name}"))),
+            None => ("", None),
+        };
+        let is_official = self.project().is_some_and(|project| project.official);
+        match (level, project) {
+            (Level::Registry, _) => {
+                format!("{who} may not {what}: that is for those who may administer {registry}; ask one of them")
+            }
+            (Level::Namespace, Some(project)) if is_official => format!(
+                "{who} may not {what}: {project} is official, so that is for those who may administer {registry}; ask one of them"
+            ),
+            (Level::Namespace, _) => format!(
+                "{who} may not {what}: that is for those who may administer projects in namespace {namespace}, as the role admin lets; ask one of them"
+            ),
+            (Level::Matrix { .. } | Level::Grant { .. }, Some(project)) if self.project().is_none() => format!(
+                "{who} may not {what}: {project} is not there or not in force, so nobody has a role in it; create it first, or ask somebody who may administer projects in namespace {namespace}"
+            ),
+            (Level::Matrix { patterns, .. } | Level::Grant { patterns, .. }, project) => {
+                let place = match project {
+                    Some(project) if is_official => format!("{registry}, as {project} is official"),
+                    Some(project) => project,
+                    None => registry,
+                };
+                let (role, end) = (self.role_for(level), end_of(level));
+                let repositories = repositories(patterns);
+                format!(
+                    "{who} may not {what}: that needs the role {role} in {place}, for {repositories}{end}; ask somebody who has it"
+                )
+            }
+        }
+    }
+
+    /// The least role that would do.
+    fn role_for(&self, level: &Level) -> &'static str {
+        match level {
             Level::Matrix { action, .. } => match self.project().map(|project| needs(project.kind(), *action)) {
                 Some(Needs::Role(Role::Developer)) => "Developer",
                 _ => "Admin",
             },
-            _ => "Admin",
-        };
-        let everything = patterns.iter().any(|pattern| pattern == EVERYTHING);
-        let repositories = if everything { "all repositories".to_owned() } else { patterns.join(", ") };
-        let end = match level {
-            Level::Grant { until: None, .. } => ", without an end",
-            Level::Grant { until: Some(until), .. } if *until != Timestamp::MIN => ", for as long as it is to last",
-            _ => "",
-        };
-        format!(
-            "{who} may not {what}: that needs the role {role} in {place}, for {repositories}{end}; ask somebody who has it"
-        )
+            Level::Grant { .. } | Level::Namespace | Level::Registry => "Admin",
+        }
+    }
+}
+
+fn repositories(patterns: &[String]) -> String {
+    let everything = patterns.iter().any(|pattern| pattern == EVERYTHING);
+    if everything { "all repositories".to_owned() } else { patterns.join(", ") }
+}
+
+/// For how long somebody needs to have what he grants.
+fn end_of(level: &Level) -> &'static str {
+    match level {
+        Level::Grant { until: None, .. } => ", without an end",
+        Level::Grant { until: Some(until), .. } if *until != Timestamp::MIN => ", for as long as it is to last",
+        Level::Grant { .. } | Level::Matrix { .. } | Level::Namespace | Level::Registry => "",
     }
 }
 

@@ -78,7 +78,8 @@ async fn judge_in_place(
 ) -> Result<Judgement, kube::Error> {
     let (among, planned) = (objects.clone(), request.clone());
     let Some(plan) = aside(move || among.plan(&planned, now)).await else { return Ok(Judgement::default()) };
-    let needs = needs::of(&request.change);
+    let mut needs = needs::of(&request.change);
+    needs.extend(plan.is_near_official.then(needs::near_official));
     let authority = Authority { plan: &plan, requester: &request.requester, privileges, now };
     if let Some(denial) = authority.lacks(&needs).await? {
         return Ok(Judgement { denial: Some(denial), warnings: Vec::new() });

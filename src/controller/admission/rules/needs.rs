@@ -1,8 +1,10 @@
 //! What a change needs.
 
 use k8s_openapi::jiff::Timestamp;
+use kube::Resource;
 
 use super::super::{Change, Versions};
+use super::objects::decides_its_end;
 use crate::api::v1alpha1::{Member, MemberSpec, Project, ProjectSpec, RepositoryPolicy, RepositoryPolicySpec};
 use crate::policy::Action;
 
@@ -34,10 +36,21 @@ pub(super) fn of(change: &Change) -> Vec<Need> {
     match change {
         // Who may write a Registry is for Kubernetes to say: only those who run the cluster.
         Change::Registry(_) => Vec::new(),
-        Change::Project(versions) => of_project(versions),
-        Change::RepositoryPolicy(versions) => of_policy(versions),
-        Change::Member(versions) => of_member(versions),
+        Change::Project(versions) => with_its_end(versions, of_project),
+        Change::RepositoryPolicy(versions) => with_its_end(versions, of_policy),
+        Change::Member(versions) => with_its_end(versions, of_member),
     }
+}
+
+/// Who decides when an object ends needs what it takes to delete it.
+fn with_its_end<K: Resource + Clone>(versions: &Versions<K>, needs: impl Fn(&Versions<K>) -> Vec<Need>) -> Vec<Need> {
+    let end = match versions {
+        Versions::Updated { before, after } if decides_its_end(before, after) => {
+            needs(&Versions::Deleted(before.clone()))
+        }
+        _ => Vec::new(),
+    };
+    [needs(versions), end].concat()
 }
 
 fn matrix(what: &'static str, action: Action, patterns: &[String]) -> Need {
@@ -46,7 +59,7 @@ fn matrix(what: &'static str, action: Action, patterns: &[String]) -> Need {
 
 fn of_project(versions: &Versions<Project>) -> Vec<Need> {
     let namespace = |what| Need { what, level: Level::Namespace };
-    let official = Need { what: "say that a Project is official", level: Level::Registry };
+    let official = Need { what: "say whether a Project is official", level: Level::Registry };
     let (before, after) = match versions {
         Versions::Created(after) if after.spec.official => return vec![namespace("create a Project"), official],
         Versions::Created(_) => return vec![namespace("create a Project")],
@@ -75,6 +88,11 @@ fn of_project(versions: &Versions<Project>) -> Vec<Need> {
         needs.push(namespace("move a Project"));
     }
     needs
+}
+
+/// What a new Project needs whose path lies within an official one's, or the other way round.
+pub(super) fn near_official() -> Need {
+    Need { what: "create a Project within the path of an official one, or around it", level: Level::Registry }
 }
 
 fn of_policy(versions: &Versions<RepositoryPolicy>) -> Vec<Need> {
@@ -126,6 +144,7 @@ fn of_member(versions: &Versions<Member>) -> Vec<Need> {
         Versions::Created(member) => vec![grant("create a Member", &member.spec)],
         // Whoever takes something away need not have it for as long.
         Versions::Deleted(member) => vec![taking("delete a Member", grant, &member.spec)],
+        Versions::Updated { before, after } if before.spec == after.spec => Vec::new(),
         Versions::Updated { before, after } => {
             vec![taking("change a Member", grant, &before.spec), grant("change a Member", &after.spec)]
         }

@@ -37,6 +37,8 @@ pub(super) struct Plan {
     pub registry: Option<(String, String)>,
     /// The Project that it is about: by namespace and name, whether it is there or not.
     pub project: Option<(String, String)>,
+    /// Whether it is a new Project that takes repositories from an official one, or would hold one.
+    pub is_near_official: bool,
     pub before: Option<Policy>,
     pub after: Option<Policy>,
 }
@@ -79,12 +81,13 @@ impl Objects {
             Change::Member(versions) => {
                 let member = versions.after().or(versions.before())?;
                 let namespace = namespace(member);
-                match (&member.spec.project_ref, &member.spec.registry_ref) {
-                    (Some(reference), _) => {
+                // In the order in which the policy looks at them, should somebody get around the rule that there is one.
+                match (&member.spec.registry_ref, &member.spec.project_ref) {
+                    (Some(reference), _) => (Some((namespace.clone(), reference.name.clone())), None, namespace),
+                    (None, Some(reference)) => {
                         let registry = self.registry_of_project(&namespace, &reference.name);
                         (registry, Some(reference.name.clone()), namespace)
                     }
-                    (None, Some(reference)) => (Some((namespace.clone(), reference.name.clone())), None, namespace),
                     (None, None) => (None, None, namespace),
                 }
             }
@@ -105,7 +108,14 @@ impl Objects {
         }
         let after = after_registry.as_ref().map(|registry| policy(&changed, registry));
         let project = project.map(|name| (namespace, name));
-        Some(Plan { registry: home, project, before, after })
+        let is_near_official = match (&request.change, &before) {
+            (Change::Project(Versions::Created(new)), Some(before)) => {
+                let mut known = before.snapshot.projects.values();
+                known.any(|known| known.official && paths_touch(&known.path, new.path()))
+            }
+            _ => false,
+        };
+        Some(Plan { registry: home, project, is_near_official, before, after })
     }
 
     /// Whether the object that is to be refers to something that is not there.
@@ -215,8 +225,22 @@ fn find<K: Resource>(objects: &[Arc<K>], namespace: &str, name: &str) -> Option<
     objects.iter().find(|object| key(&***object) == (namespace, name)).cloned()
 }
 
-fn is_same<K, S: PartialEq>(versions: &Versions<K>, spec: impl Fn(&K) -> &S) -> bool {
-    matches!(versions, Versions::Updated { before, after } if spec(before) == spec(after))
+fn is_same<K: Resource, S: PartialEq>(versions: &Versions<K>, spec: impl Fn(&K) -> &S) -> bool {
+    match versions {
+        Versions::Updated { before, after } => spec(before) == spec(after) && !decides_its_end(before, after),
+        Versions::Created(_) | Versions::Deleted(_) => false,
+    }
+}
+
+/// Whether what decides when an object ends is another now: Kubernetes deletes what is owned by nothing that is there, and
+/// keeps what has a finalizer. So both are as good as deleting it, or as keeping others from that.
+pub(super) fn decides_its_end<K: Resource>(before: &K, after: &K) -> bool {
+    let ends = |object: &K| {
+        let meta = object.meta();
+        let owners: Vec<_> = meta.owner_references.iter().flatten().map(|owner| owner.uid.clone()).collect();
+        (owners, meta.finalizers.clone().unwrap_or_default())
+    };
+    ends(before) != ends(after)
 }
 
 /// Puts the object as it is to be in the place of what it is.

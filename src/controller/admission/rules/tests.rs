@@ -381,13 +381,19 @@ async fn looking_alike_is_not_enough(#[case] who: &str) {
     "admin",
     "Project team/new",
     "{registryRef: {name: main, namespace: hub}}",
-    "admin may not create a Project: that is for administrators of namespace team, who may administer projects there (the role admin has it); ask one of them"
+    "admin may not create a Project: that is for those who may administer projects in namespace team, as the role admin lets; ask one of them"
 )]
 #[case::official(
     "steward",
     "Project team/new",
     "{registryRef: {name: main, namespace: hub}, official: true}",
-    "steward may not say that a Project is official: that is for administrators of Registry hub/main: ask one of them, or set official to false"
+    "steward may not say whether a Project is official: that is for those who may administer Registry hub/main; ask one of them"
+)]
+#[case::no_project(
+    "dev",
+    "Member team/m",
+    "{projectRef: {name: future}, role: Guest, subjects: [{kind: Robot, name: ci}]}",
+    "dev may not create a Member: Project team/future is not there or not in force, so nobody has a role in it; create it first, or ask somebody who may administer projects in namespace team"
 )]
 #[tokio::test]
 async fn a_refusal_says_what_it_needs(
@@ -581,4 +587,85 @@ async fn what_changes_nothing_is_not_told() {
 fn what_is_not_there_yet_is_known(#[case] head: &str, #[case] spec: &str, #[case] expected: bool) {
     assert_eq!(objects().lack_a_reference_of(&change(head, None, Some(spec))), expected);
     assert!(!objects().lack_a_reference_of(&change(head, Some(spec), None)), "what goes needs nothing");
+}
+
+#[tokio::test]
+async fn who_may_not_delete_an_official_project_is_told_who_may() {
+    let library = change("Project hub/library", Some("{registryRef: {name: main}, official: true}"), None);
+    let expected = "librarian may not delete a Project: Project hub/library is official, so that is for those who may administer Registry hub/main; ask one of them";
+    assert_eq!(judged("librarian", library).await.denial.as_deref(), Some(expected));
+}
+
+/// Below an official Project's path images have the platform's name.
+#[rstest]
+#[case::within("path: library/tools", PLATFORM)]
+#[case::around("path: libraries", &["root", "platform"])]
+#[tokio::test]
+async fn nobody_takes_repositories_from_an_official_project(#[case] path: &str, #[case] expected: &[&str]) {
+    let spec = format!("{{registryRef: {{name: main}}, {path}}}");
+    assert_eq!(who_may(&change("Project hub/new", None, Some(&spec))).await, expected);
+    // Who may administer the Projects of its namespace.
+    let steward_of_hub = HubSteward;
+    let request = Request { requester: requester("hub-steward"), change: change("Project hub/new", None, Some(&spec)) };
+    let judgement = judge(&objects(), &steward_of_hub, &request, Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!(judgement.denial.is_none(), path == "path: libraries", "{judgement:?}");
+}
+
+struct HubSteward;
+
+#[async_trait]
+impl Privileges for HubSteward {
+    async fn may(&self, _: &Requester, _: &str, resource: &str, _: &str, _: Option<&str>) -> Result<bool, kube::Error> {
+        Ok(resource == "projects")
+    }
+}
+
+/// Kubernetes deletes what is owned by nothing that is there, and keeps what has a finalizer.
+#[rstest]
+#[case::owner("Member team/m", "ownerReferences", ADMINS_FOR_NOW)]
+#[case::finalizer("Member team/m", "finalizers", ADMINS_FOR_NOW)]
+#[case::owner_of_a_policy("RepositoryPolicy team/p", "ownerReferences", ADMINS_FOR_NOW)]
+#[case::owner_of_a_project("Project team/apps", "ownerReferences", NAMESPACE)]
+#[case::label("Member team/m", "labels", EVERYBODY)]
+#[tokio::test]
+async fn who_decides_when_an_object_ends_needs_what_deleting_it_takes(
+    #[case] head: &str,
+    #[case] field: &str,
+    #[case] expected: &[&str],
+) {
+    fn changed<K: DeserializeOwned + Clone + kube::Resource>(head: &str, spec: &str, field: &str) -> Versions<K> {
+        let before: K = object(head, spec);
+        let mut after = before.clone();
+        let meta = after.meta_mut();
+        match field {
+            "ownerReferences" => {
+                let owner = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "gone"});
+                meta.owner_references = Some(vec![serde_json::from_value(owner).unwrap()]);
+            }
+            "finalizers" => meta.finalizers = Some(vec!["example.com/keep".to_owned()]),
+            _ => meta.labels = Some(BTreeMap::from([("a".to_owned(), "b".to_owned())])),
+        }
+        Versions::Updated { before, after }
+    }
+    let change = match head.split(' ').next().unwrap() {
+        "Member" => {
+            Change::Member(changed(head, &format!("{{projectRef: {{name: apps}}, role: Guest, {BOB}}}"), field))
+        }
+        "Project" => Change::Project(changed(head, &format!("{{{IN_MAIN}}}"), field)),
+        _ => {
+            let spec = "{projectRef: {name: apps}, repositories: ['**'], visibility: Private}";
+            Change::RepositoryPolicy(changed(head, spec, field))
+        }
+    };
+    assert_eq!(who_may(&change).await, expected);
+}
+
+/// The schema lets neither through.
+#[rstest]
+#[case::both("{projectRef: {name: apps}, registryRef: {name: main}, role: Guest, subjects: [{kind: Robot, name: ci}]}")]
+#[case::neither("{role: Guest, subjects: [{kind: Robot, name: ci}]}")]
+#[tokio::test]
+async fn a_member_of_two_places_or_none_is_no_projects_affair(#[case] spec: &str) {
+    let denial = judged("admin", change("Member team/m", None, Some(spec))).await.denial;
+    assert!(denial.is_some(), "an Admin of the Project grants no role in the Registry");
 }
