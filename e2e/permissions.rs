@@ -130,6 +130,12 @@ fn people_change_what_their_role_lets_them() {
                 ),
             }
         }
+        // Kubernetes deletes what is owned by nothing that is there.
+        let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "gone"});
+        let orphaned = json!({"metadata": {"ownerReferences": [owner]}}).to_string();
+        let patch = ["patch", "member", "lead", "--type=merge", "--patch", &orphaned];
+        let output = stage.kubectl("dev", &patch).output().await;
+        assert!(!output.success && output.stderr.contains("may not delete a Member"), "{}", output.stderr);
         for (who, kind, name, expected) in [
             ("dev", "repositorypolicy", "apps", "may not change visibility"),
             ("dev", "member", "bob", "may not delete a Member"),

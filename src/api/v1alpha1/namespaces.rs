@@ -42,13 +42,17 @@ impl NamespaceSelection {
     ///
     /// A selector that can't be read selects nothing.
     pub fn contains(&self, own: &str, candidate: &str, labels: &BTreeMap<String, String>) -> bool {
-        match self.from {
+        self.matcher(own)(candidate, labels)
+    }
+
+    /// The same for many namespaces: the selector is read once.
+    pub fn matcher<'a>(&self, own: &'a str) -> impl Fn(&str, &BTreeMap<String, String>) -> bool + use<'a> {
+        let from = self.from;
+        let selector = self.selector.clone().filter(|_| from == NamespacesFrom::Selector).map(Selector::try_from);
+        move |candidate, labels| match from {
             NamespacesFrom::Same => own == candidate,
             NamespacesFrom::All => true,
-            NamespacesFrom::Selector => {
-                let selector = self.selector.clone().map(Selector::try_from);
-                matches!(selector, Some(Ok(selector)) if selector.matches(labels))
-            }
+            NamespacesFrom::Selector => matches!(&selector, Some(Ok(selector)) if selector.matches(labels)),
         }
     }
 }

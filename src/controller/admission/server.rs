@@ -503,6 +503,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_does_not_know_the_path_keeps_no_connection() {
+        let server = Running::start().await;
+        let stream = connect(server.address, &server.bundle).await.unwrap();
+        let (mut client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = |path: &str| {
+            let body = Full::new(Bytes::from(review("ann", project()).to_string()));
+            Request::builder().method("POST").uri(path).header("host", "x").body(body).unwrap()
+        };
+        for _ in 0..2 {
+            let response = client.send_request(request(&server.path)).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            response.into_body().collect().await.unwrap();
+        }
+        let response = client.send_request(request("/admit/guessed")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        connection.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
     async fn a_new_certificate_is_served_at_once() {
         let server = Running::start().await;
         connect(server.address, &server.bundle).await.unwrap();

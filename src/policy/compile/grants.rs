@@ -16,9 +16,9 @@ pub fn entitled_namespaces<'a>(
 ) -> (Vec<&'a str>, Vec<&'a str>) {
     let settings = project.spec.pull_secrets.clone().unwrap_or_default();
     let (own, home) = (namespace(&project.metadata), namespace(&registry.metadata));
-    let selected = namespaces.iter().filter(|(name, labels)| settings.namespaces.contains(own, name, labels));
-    let (allowed, forbidden): (Vec<_>, Vec<_>) =
-        selected.partition(|(name, labels)| registry.spec.pull_secret_namespaces.contains(home, name, labels));
+    let (selects, allows) = (settings.namespaces.matcher(own), registry.spec.pull_secret_namespaces.matcher(home));
+    let selected = namespaces.iter().filter(|(name, labels)| selects(name, labels));
+    let (allowed, forbidden): (Vec<_>, Vec<_>) = selected.partition(|(name, labels)| allows(name, labels));
     let names = |list: Vec<(&'a String, _)>| list.into_iter().map(|(name, _)| name.as_str()).collect();
     (names(allowed), names(forbidden))
 }

@@ -173,10 +173,22 @@ impl Objects {
             };
             is_of_it || member.spec.subjects.iter().any(|subject| names.contains(&full_name(member, subject)))
         });
+        // A role in the whole Registry is about all of them.
+        let Some((namespace, name)) = project else { return objects };
         objects.policies.retain(|policy| {
             let named = (policy.metadata.namespace.as_deref().unwrap_or_default(), &*policy.spec.project_ref.name);
-            touched.contains(&named) || Some(named) == project
+            touched.contains(&named) || named == (namespace, name)
         });
+        let path = match &request.change {
+            Change::Project(versions) => {
+                versions.after().or(versions.before()).map(|project| project.path().to_owned())
+            }
+            _ => find(&self.projects, namespace, name).map(|project| project.path().to_owned()),
+        };
+        // Whether one is accepted depends on others only where their paths begin alike.
+        let family = |path: &str| path.split('/').next().map(str::to_owned);
+        let family_of_it = path.as_deref().and_then(family);
+        objects.projects.retain(|project| family(project.path()) == family_of_it);
         objects
     }
 
