@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::signature::KeyPair as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::jiff::Timestamp;
@@ -193,13 +194,21 @@ async fn a_downgraded_token_is_refused(#[case] header: Value) {
     }
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let signing_input = format!("{}.{}", encode(&header), encode(&claims));
-    let own = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, registry.keys.current().id().as_bytes());
+    let own = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &public_key(&registry));
     let tag = aws_lc_rs::hmac::sign(&own, signing_input.as_bytes());
     for signature in [String::new(), URL_SAFE_NO_PAD.encode(tag.as_ref()), URL_SAFE_NO_PAD.encode([0; 64])] {
         let token = format!("{signing_input}.{signature}");
         let reply = registry.request("POST", "/v2/team/app/blobs/uploads/").bearer(&token).send().await;
         assert_eq!(reply.refusal(), (401, "UNAUTHORIZED".to_owned()));
     }
+}
+
+/// What everybody may know of the key that signs.
+fn public_key(registry: &Registry) -> Vec<u8> {
+    let pem: String = registry.keys.current().to_pem().lines().filter(|line| !line.starts_with("-----")).collect();
+    let der = base64::engine::general_purpose::STANDARD.decode(pem).unwrap();
+    let pair = aws_lc_rs::signature::Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).unwrap();
+    pair.public_key().as_ref().to_vec()
 }
 
 /// Asking for more than one has gives what one has.

@@ -9,7 +9,8 @@
 //! # Guarantees
 //! - Nobody grants what he lacks: neither a greater role, nor more repositories, nor for longer.
 //! - What is said twice is not asked twice: an object that stays as it is may be written by whoever may write it.
-//! - Those who may not do something hear nothing of what others have.
+//! - Those who may not do something hear nothing of what others have; those of a namespace nothing of who has a role in the
+//!   whole Registry.
 
 mod authority;
 mod needs;
@@ -25,7 +26,7 @@ use self::authority::Authority;
 pub use self::objects::Objects;
 use self::objects::Plan;
 use super::{Request, Requester};
-use crate::policy::access;
+use crate::policy::access::{self, Principal};
 
 /// What a requester may do by Kubernetes' own rights (a SubjectAccessReview).
 #[async_trait]
@@ -106,5 +107,12 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 /// Who gains and who loses what.
 fn who_is_touched(plan: &Plan, now: Timestamp) -> Vec<String> {
     let (Some(before), Some(after)) = (&plan.before, &plan.after) else { return Vec::new() };
-    access::summarize(&access::diff(&before.snapshot, &after.snapshot, now))
+    let mut changes = access::diff(&before.snapshot, &after.snapshot, now);
+    if let Some(known) = &plan.known {
+        changes.retain(|change| match &change.principal {
+            somebody @ (Principal::User(_) | Principal::Group(_) | Principal::Robot { .. }) => known.contains(somebody),
+            _ => true,
+        });
+    }
+    access::summarize(&changes)
 }

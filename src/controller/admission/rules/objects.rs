@@ -11,6 +11,7 @@ use super::super::{Change, Request, Versions};
 use super::authority::names_of;
 use crate::api::v1alpha1::{Member, MemberSpec, Project, Registry, RepositoryPolicy, Subject};
 use crate::controller::world::World;
+use crate::policy::access::Principal;
 use crate::policy::compile::{Namespaces, paths_touch};
 use crate::policy::{Inputs, Problem, Snapshot, compile};
 
@@ -37,6 +38,9 @@ pub(super) struct Plan {
     pub registry: Option<(String, String)>,
     /// The Project that it is about: by namespace and name, whether it is there or not.
     pub project: Option<(String, String)>,
+    /// Whom Members of the Project's namespace name: of others, who have a role in the whole Registry, its people may not know.
+    /// `None`: it is about the whole Registry.
+    pub known: Option<HashSet<Principal>>,
     /// Whether it is a new Project that takes repositories from an official one, or would hold one.
     pub is_near_official: bool,
     pub before: Option<Policy>,
@@ -95,6 +99,7 @@ impl Objects {
         let concerned = self.concerned(request, project.as_deref().map(|name| (namespace.as_str(), name)));
         let registry = home.as_ref().and_then(|(namespace, name)| self.registry(namespace, name));
         let before = registry.as_ref().map(|registry| policy(&concerned, registry));
+        let before_members = concerned.members.clone();
         let mut changed = concerned;
         let mut after_registry = registry;
         match &request.change {
@@ -115,7 +120,12 @@ impl Objects {
             }
             _ => false,
         };
-        Some(Plan { registry: home, project, is_near_official, before, after })
+        let known = project.as_ref().map(|(namespace, _)| {
+            let members = changed.members.iter().chain(&before_members);
+            let members = members.filter(|member| member.metadata.namespace.as_ref() == Some(namespace));
+            members.flat_map(|member| principals(member)).collect()
+        });
+        Some(Plan { registry: home, project, known, is_near_official, before, after })
     }
 
     /// Whether the object that is to be refers to something that is not there.
@@ -221,9 +231,21 @@ fn project_of(member: &Member) -> Option<(&str, &str)> {
     Some((member.metadata.namespace.as_deref().unwrap_or_default(), &reference.name))
 }
 
+/// Whom a Member names.
+fn principals(member: &Member) -> impl Iterator<Item = Principal> {
+    let of = |subject: &Subject| match compile::principal(member, subject) {
+        Some(compile::Principal::User(user)) => Principal::User(user),
+        Some(compile::Principal::Group(group)) => Principal::Group(group),
+        None => {
+            Principal::Robot { namespace: namespace(member), member: member.name_any(), robot: subject.name.clone() }
+        }
+    };
+    member.spec.subjects.iter().map(of)
+}
+
 /// A subject's name, the same for all who mean the same.
 fn full_name(member: &Member, subject: &Subject) -> String {
-    match crate::policy::compile::principal(member, subject) {
+    match compile::principal(member, subject) {
         Some(principal) => principal.to_string(),
         None => format!("robot:{}/{}/{}", namespace(member), member.name_any(), subject.name),
     }

@@ -669,3 +669,15 @@ async fn a_member_of_two_places_or_none_is_no_projects_affair(#[case] spec: &str
     let denial = judged("admin", change("Member team/m", None, Some(spec))).await.denial;
     assert!(denial.is_some(), "an Admin of the Project grants no role in the Registry");
 }
+
+/// The people of a namespace are not told who has a role in the whole Registry.
+#[tokio::test]
+async fn who_has_a_role_in_the_whole_registry_is_not_told() {
+    let spec = format!("{{{IN_MAIN}}}");
+    for change in [change("Project team/new", None, Some(&spec)), change("Project team/apps", Some(&spec), None)] {
+        let Judgement { denial, warnings } = judged("steward", change).await;
+        assert_eq!(denial, None);
+        let told = warnings.join("\n");
+        assert!(!told.contains("platform") && !told.contains("builder"), "{told}");
+    }
+}
