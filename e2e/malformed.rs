@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, Command, Login, PROMISED, Remote, eventually, operator, serial_test, within};
+use crate::harness::{Cluster, Login, PROMISED, Remote, eventually, operator, serial_test, within};
 
 const CRD: &str = "members.landfast.dev";
 
@@ -41,13 +41,8 @@ async fn lives_on(cluster: &Cluster, namespace: &str, remote: &Remote, early: &L
         "metadata": {"name": "odd"},
         "spec": {"projectRef": {"name": "team"}, "role": 5, "subjects": "nobody"},
     });
-    eventually("the API server takes the malformed Member", async || {
-        // As it came into the cluster before there was a webhook: as somebody whom the webhook does not judge.
-        let create = ["create", "--validate=false", "--namespace", namespace, "--filename", "-"];
-        let unjudged = ["--as=system:serviceaccount:kube-system:namespace-controller", "--as-group=system:masters"];
-        Command::new("kubectl").args(create).args(unjudged).input(odd.to_string()).result().await
-    })
-    .await;
+    eventually("the API server takes the malformed Member", async || cluster.create_unjudged(namespace, &odd).await)
+        .await;
 
     let refused = cluster.try_create(namespace, renamed(&odd), false).await.expect_err("the webhook reads it");
     assert!(refused.contains("can't be read: spec.role"), "{refused}");

@@ -104,7 +104,12 @@ fn people_change_what_their_role_lets_them() {
             ("steward", "Project team", &project("visibility: Internal"), ""),
             ("steward", "Project more", &project("path: more"), ""),
             ("steward", "Project again", &project("path: team"), "of the older Project"),
-            ("steward", "Project platform", &project("official: true"), "that is for administrators of Registry"),
+            (
+                "steward",
+                "Project platform",
+                &project("official: true"),
+                "that is for those who may administer Registry",
+            ),
             ("root", "Project platform", &project("official: true"), ""),
             (
                 "steward",

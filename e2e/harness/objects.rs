@@ -5,7 +5,7 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Po
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 
-use super::{Cluster, eventually};
+use super::{Cluster, Command, eventually};
 
 /// Reads YAML.
 pub fn yaml(text: &str) -> Value {
@@ -71,6 +71,14 @@ impl Cluster {
         let object: DynamicObject = serde_json::from_value(object).map_err(|error| error.to_string())?;
         let created = api.create(&PostParams { dry_run, field_manager: None }, &object).await;
         created.map(|object| to_json(&object)).map_err(|error| error.to_string())
+    }
+
+    /// Creates an object as somebody whom the admission webhook does not judge: as it may have come into the cluster before
+    /// there was one, or while it was turned off.
+    pub async fn create_unjudged(&self, namespace: &str, object: &Value) -> Result<String, String> {
+        let create = ["create", "--validate=false", "--namespace", namespace, "--filename", "-"];
+        let unjudged = ["--as=system:serviceaccount:kube-system:namespace-controller", "--as-group=system:masters"];
+        Command::new("kubectl").args(create).args(unjudged).input(object.to_string()).result().await
     }
 
     /// Changes an object by a merge patch.
