@@ -60,7 +60,10 @@ impl Content {
         self.detached(|content| async move { content.remove_repository(&repository, &immutable).await }.boxed()).await
     }
 
-    async fn remove_repository(
+    /// Whether a repository is there to be deleted, and has no tag that has to stay. Nothing is removed.
+    ///
+    /// Errors: those of [`delete_repository`](Content::delete_repository).
+    pub async fn check_deletion(
         &self,
         repository: &RepositoryName,
         immutable: &ImmutableTags,
@@ -70,10 +73,19 @@ impl Content {
         {
             return Err(ContentError::RepositoryUnknown);
         }
-        // All of them are looked at before any of them goes.
         if !immutable.is_empty() {
             self.go_through_tags(repository, immutable, false).await?;
         }
+        Ok(())
+    }
+
+    async fn remove_repository(
+        &self,
+        repository: &RepositoryName,
+        immutable: &ImmutableTags,
+    ) -> Result<(), ContentError> {
+        // All tags are looked at before any of them goes.
+        self.check_deletion(repository, immutable).await?;
         let late = self.late_indexes.watch(repository);
         for _ in 0..ROUNDS {
             self.go_through_tags(repository, immutable, true).await?;
