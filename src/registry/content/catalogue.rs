@@ -19,11 +19,13 @@ impl Content {
     pub(super) async fn remove_from_catalogue_if_empty(&self, repository: &RepositoryName) -> Result<(), ContentError> {
         if !self.holds_any(&keys::manifests(repository)).await? {
             let entry = keys::catalogue_entry(repository);
-            self.remove(&entry).await?;
+            let removed = self.remove(&entry).await;
+            // Also after an error: it may be gone all the same.
             if self.store.is_shared() && self.holds_any(&keys::manifests(repository)).await? {
                 // Another process has pushed one meanwhile, and has taken the entry for its own.
                 self.store.put_all(vec![absent(entry, bytes::Bytes::new())]).await?;
             }
+            removed?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use super::hot::Change;
 use super::records::{ManifestRecord, Pushed, TagRecord};
 use super::referrers::ReferrerDescriptor;
 use super::{CONCURRENT_READS, Content, ContentError, absent, keys, record};
-use crate::oci::{Descriptor, Digest, Manifest, MediaType, Reference, RepositoryName};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 use crate::policy::ImmutableTags;
 use crate::registry::storage::{Condition, Key, Put, StorageError};
 
@@ -55,6 +55,14 @@ enum Restored {
     Missing(Vec<Digest>),
 }
 
+/// What a push has made, as opposed to what was there before.
+#[derive(Clone, Copy, Default)]
+struct Made {
+    record: bool,
+    /// Or moved it.
+    tag: bool,
+}
+
 impl Content {
     /// Takes a manifest, and returns its digest.
     ///
@@ -90,6 +98,11 @@ impl Content {
         let pushed = Pushed::new(pusher, now);
         let media_type = manifest.media_type.to_string();
         let stored = ManifestRecord { media_type, size, subject, pushed: pushed.clone() };
+        let lists_manifests = !manifest.manifests().is_empty();
+        if lists_manifests {
+            self.late_indexes.note(repository, &digest);
+        }
+        let mut made = Made::default();
         for _ in 0..ATTEMPTS {
             // Listings first, then the record that makes the manifest visible: a client that finds it after a crash pushes
             // it no second time, so nothing about it may be missing by then. And the tag last, so that it never points to
@@ -97,17 +110,23 @@ impl Content {
             let listings = self.listings(repository, &digest, &manifest, bytes)?;
             let places: Vec<Key> = listings.iter().map(|put| put.key.clone()).collect();
             self.store.put_all(listings).await?;
-            self.store.put_all(vec![self.manifest_put(repository, &digest, stored.clone()).await?]).await?;
+            let (put, is_new) = self.manifest_put(repository, &digest, stored.clone()).await?;
+            made.record |= is_new;
+            self.store.put_all(vec![put]).await?;
             if let Some(tag) = &tag {
                 let tagged = TagRecord { digest: digest.clone(), pushed: pushed.clone() };
+                // Only a manifest that lists others may have to be taken back.
+                if lists_manifests && self.store.is_shared() {
+                    made.tag |= self.tagged_digest(repository, tag).await?.as_ref() != Some(&digest);
+                }
                 let written = self.write_tag(repository, tag, &tagged, is_immutable).await;
                 self.note_tagged(repository, tag, &digest);
                 written?;
             }
             let record = std::iter::once(keys::manifest(repository, &digest));
-            let tag = tag.iter().map(|tag| keys::tag(repository, tag));
+            let tag_key = tag.iter().map(|tag| keys::tag(repository, tag));
             // Another process that deletes it at the same time may have taken some of it along.
-            let whole = places.into_iter().chain(record).chain(tag);
+            let whole = places.into_iter().chain(record).chain(tag_key);
             if !self.store.is_shared() {
                 return Ok(digest);
             }
@@ -118,8 +137,7 @@ impl Content {
                 Restored::Nothing | Restored::Links => {}
                 // It came too late: what it lists has gone together with the repository.
                 Restored::Missing(children) => {
-                    found_or_not(self.remove_manifest(repository, &digest, &ImmutableTags::default()).await)?;
-                    self.remove_from_catalogue_if_empty(repository).await?;
+                    self.take_back(repository, &digest, tag.as_ref(), made).await?;
                     return Err(ContentError::ManifestBlobUnknown(children));
                 }
             }
@@ -128,8 +146,32 @@ impl Content {
         Err(StorageError::Unavailable { action: "keep a manifest", source }.into())
     }
 
+    /// Undoes a push, but nothing that others have pushed.
+    async fn take_back(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        tag: Option<&Tag>,
+        made: Made,
+    ) -> Result<(), ContentError> {
+        if let Some(tag) = tag.filter(|_| made.tag) {
+            let mut change = self.hot.change(repository, vec![]);
+            let mut pointers = self.look_at(repository, vec![tag.clone()]).await?;
+            pointers.retain(|pointer| pointer.digest == *digest);
+            self.remove_pointers(repository, pointers, &mut change).await?;
+        }
+        if made.record {
+            match self.remove_manifest(repository, digest, &ImmutableTags::new(["*"])).await {
+                // Somebody else's tag.
+                Err(ContentError::TagImmutable { .. }) => {}
+                other => found_or_not(other)?,
+            }
+        }
+        self.remove_from_catalogue_if_empty(repository).await
+    }
+
     /// What has to be there before a manifest is.
-    fn listings(
+    pub(super) fn listings(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
@@ -175,18 +217,19 @@ impl Content {
         Ok(found.into_iter().all(|exists| exists))
     }
 
-    /// Who pushed a manifest first stays known; a second push changes nothing.
+    /// Who pushed a manifest first stays known; a second push changes nothing. Also says whether this is the first.
     async fn manifest_put(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
         new: ManifestRecord,
-    ) -> Result<Put, ContentError> {
+    ) -> Result<(Put, bool), ContentError> {
         let key = keys::manifest(repository, digest);
         let known: Option<ManifestRecord> = self.read_record(&key).await?;
+        let is_new = known.is_none();
         let is_known = known.is_some_and(|known| ManifestRecord { pushed: new.pushed.clone(), ..known } == new);
         let put = record(key, &new)?;
-        Ok(if is_known { Put { condition: Condition::IfAbsent, ..put } } else { put })
+        Ok((if is_known { Put { condition: Condition::IfAbsent, ..put } } else { put }, is_new))
     }
 
     /// Errors: [`ManifestUnknown`](ContentError::ManifestUnknown).
@@ -257,9 +300,11 @@ impl Content {
         }
         // Tags first, so that none points to nothing. With its record the manifest is gone, and the entry in the list of
         // referrers stands for nothing then: before, a crash would leave a manifest that is missing there.
-        self.remove_pointers(repository, digest, pointers, &mut change).await?;
-        self.remove(&key).await?;
+        self.remove_pointers(repository, pointers, &mut change).await?;
+        let removed = self.remove(&key).await;
+        // Also after an error: it may be gone all the same.
         self.remove_late_tags(repository, digest, &mut change).await?;
+        removed?;
         if let Some(subject) = &record.subject {
             self.remove_referrer(&keys::referrer(repository, subject, digest), &key).await?;
         }
@@ -278,7 +323,7 @@ impl Content {
             return Ok(());
         }
         let late = self.pointers_to(repository, digest).await?;
-        let removed = self.remove_pointers(repository, digest, late, change).await?;
+        let removed = self.remove_pointers(repository, late, change).await?;
         // Some of them may be of a push that has done so meanwhile.
         if !removed.is_empty() && self.exists(&keys::manifest(repository, digest)).await? {
             self.store.put_all(removed).await?;
@@ -286,14 +331,15 @@ impl Content {
         Ok(())
     }
 
-    async fn remove_referrer(&self, entry: &Key, manifest: &Key) -> Result<(), ContentError> {
+    /// Unless the manifest is there again by then.
+    pub(super) async fn remove_referrer(&self, entry: &Key, manifest: &Key) -> Result<(), ContentError> {
         let Some(descriptor) = self.read_small(entry).await? else { return Ok(()) };
-        self.remove(entry).await?;
+        let removed = self.remove(entry).await;
         if self.store.is_shared() && self.exists(manifest).await? {
             // Another process has pushed it again, and has taken the entry for its own.
             self.store.put_all(vec![absent(entry.clone(), descriptor)]).await?;
         }
-        Ok(())
+        removed.map(drop)
     }
 
     async fn resolve(&self, repository: &RepositoryName, reference: &Reference) -> Result<Digest, ContentError> {

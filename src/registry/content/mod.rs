@@ -27,6 +27,7 @@ mod fsck;
 mod holders;
 mod hot;
 pub mod keys;
+mod late_indexes;
 mod manifests;
 mod records;
 mod referrers;
@@ -54,6 +55,7 @@ pub use self::error::ContentError;
 pub use self::fsck::{Finding, FsckMode, FsckObserver, FsckSummary, Problem};
 use self::holders::Holders;
 use self::hot::Hot;
+use self::late_indexes::LateIndexes;
 pub use self::manifests::{NewManifest, StoredManifest};
 pub use self::referrers::{ReferrerDescriptor, ReferrersPage};
 pub use self::sessions::UploadId;
@@ -93,6 +95,7 @@ pub struct Content {
     /// The tags that may point to a manifest, in repositories where manifests have been deleted (`tags`).
     tagged: Arc<Names>,
     holders: Holders,
+    late_indexes: LateIndexes,
     redirect: Option<Arc<dyn SignedUrls>>,
 }
 
@@ -111,6 +114,7 @@ impl Content {
             repository_locks: Arc::new(std::array::from_fn(|_| RwLock::default())),
             tagged: Arc::new(Names::new(MAX_TAGGED)),
             holders: Holders::default(),
+            late_indexes: LateIndexes::default(),
             redirect: None,
         }
     }

@@ -187,25 +187,25 @@ impl Content {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Vec<Pointer>, ContentError> {
+        let points_to_it = |pointer: &Pointer| pointer.digest == *digest;
         if let Some(tags) = self.known_tags_of(repository, digest) {
-            return self.look_at(repository, digest, tags).await;
+            return Ok(self.look_at(repository, tags).await?.into_iter().filter(points_to_it).collect());
         }
         let (mut pointers, mut after) = (Vec::new(), None);
         loop {
             let (tags, more) = self.list_tags_of_any(repository, after.as_ref()).await?;
             after = tags.last().cloned().filter(|_| more);
-            pointers.extend(self.look_at(repository, digest, tags).await?);
+            pointers.extend(self.look_at(repository, tags).await?.into_iter().filter(points_to_it));
             if after.is_none() {
                 return Ok(pointers);
             }
         }
     }
 
-    /// Those of `tags` that point to the manifest.
-    async fn look_at(
+    /// What those of `tags` that are still there point to.
+    pub(super) async fn look_at(
         &self,
         repository: &RepositoryName,
-        digest: &Digest,
         tags: Vec<Tag>,
     ) -> Result<Vec<Pointer>, ContentError> {
         let look = |tag: Tag| async move {
@@ -215,7 +215,7 @@ impl Content {
             let content = whole(object).await?;
             let record = serde_json::from_slice(&content);
             let record: TagRecord = record.map_err(|source| ContentError::Corrupt { key, source })?;
-            Ok::<_, ContentError>((record.digest == *digest).then_some(Pointer { tag, version, content }))
+            Ok::<_, ContentError>(Some(Pointer { tag, digest: record.digest, version, content }))
         };
         futures::stream::iter(tags)
             .map(look)
@@ -240,18 +240,17 @@ impl Content {
     pub(super) async fn remove_pointers(
         &self,
         repository: &RepositoryName,
-        digest: &Digest,
         pointers: Vec<Pointer>,
         change: &mut Change,
     ) -> Result<Vec<Put>, ContentError> {
         pointers.iter().for_each(|pointer| change.also(Reference::Tag(pointer.tag.clone())));
-        let remove = |Pointer { tag, version, content }: Pointer| async move {
+        let remove = |Pointer { tag, digest, version, content }: Pointer| async move {
             let key = keys::tag(repository, &tag);
             match self.store.delete(&key, DeleteCondition::IfVersion(version)).await {
                 Err(StorageError::NotFound(_) | StorageError::PreconditionFailed(_)) => Ok(None),
                 Err(error) => Err(ContentError::from(error)),
                 Ok(()) => {
-                    self.tagged.change(repository.as_str(), &tagged(digest, &tag), false);
+                    self.tagged.change(repository.as_str(), &tagged(&digest, &tag), false);
                     Ok(Some(absent(key, content)))
                 }
             }
@@ -279,8 +278,9 @@ impl Content {
 /// A tag that points to a manifest, as it was when it was looked at.
 pub(super) struct Pointer {
     pub tag: Tag,
+    pub digest: Digest,
     version: Version,
-    content: bytes::Bytes,
+    pub content: bytes::Bytes,
 }
 
 fn tagged(digest: &Digest, tag: &Tag) -> String {

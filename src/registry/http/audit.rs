@@ -18,7 +18,7 @@ use super::record::Names;
 use crate::oci::{Digest, Reference, RepositoryName};
 use crate::policy::Identity;
 use crate::registry::auth::AuthError;
-use crate::registry::content::UploadId;
+use crate::registry::content::{ContentError, UploadId};
 use crate::telemetry::{RequestId, UNVERIFIED};
 
 /// Characters of a user name that nobody has verified.
@@ -61,6 +61,8 @@ pub enum Event<'a> {
     /// With all that is in it.
     DeleteRepository {
         repository: &'a RepositoryName,
+        /// Why some of it is still there.
+        failure: Option<&'a ContentError>,
     },
     /// A credential was shown for a token, and was good.
     Login,
@@ -106,9 +108,12 @@ impl AuditContext<'_> {
             Event::DeleteBlob { repository, digest } => {
                 Record { repository: Some(repository), digest: Some(digest), ..Record::new("delete-blob") }
             }
-            Event::DeleteRepository { repository } => {
-                Record { repository: Some(repository), ..Record::new("delete-repository") }
-            }
+            Event::DeleteRepository { repository, failure } => Record {
+                result: if failure.is_some() { "failed" } else { "done" },
+                repository: Some(repository),
+                reason: failure.map(|failure| failure as &dyn Display),
+                ..Record::new("delete-repository")
+            },
             Event::Login => Record::new("login"),
             Event::Token { scope } => Record { scope: Some(scope), ..Record::new("token") },
         };
@@ -136,7 +141,8 @@ impl AuditContext<'_> {
         // Who has failed to log in is nobody, also where the form came in an anonymous request.
         let identity = identity.as_deref().filter(|_| event == "denied");
         let record = Record {
-            refused: Some(error),
+            result: "refused",
+            reason: Some(error),
             user: user.as_deref(),
             repository: target.repository.map(|name| name as &dyn Display),
             reference: target.reference.map(|reference| reference as &dyn Display),
@@ -148,7 +154,7 @@ impl AuditContext<'_> {
 
     fn write(&self, identity: &dyn Display, is_verified: bool, record: &Record<'_>) {
         let Self { method, remote, request_id } = *self;
-        let Record { event, refused, user, repository, from, reference, digest, scope } = *record;
+        let Record { event, result, reason, user, repository, from, reference, digest, scope } = *record;
         // The name of an event is known before it happens.
         macro_rules! write {
             ($name:expr) => {
@@ -156,7 +162,7 @@ impl AuditContext<'_> {
                     name: $name,
                     target: "audit",
                     event,
-                    result = if refused.is_some() { "refused" } else { "done" },
+                    result,
                     %identity,
                     user,
                     method = method.as_str(),
@@ -165,7 +171,7 @@ impl AuditContext<'_> {
                     reference = reference.map(tracing::field::display),
                     digest = digest.map(tracing::field::display),
                     scope,
-                    reason = refused.map(tracing::field::display),
+                    reason = reason.map(tracing::field::display),
                     %remote,
                     request_id = request_id.as_str(),
                 )
@@ -179,8 +185,10 @@ impl AuditContext<'_> {
 #[derive(Clone, Copy)]
 struct Record<'a> {
     event: &'static str,
-    /// Why not.
-    refused: Option<&'a dyn Display>,
+    /// `done`, `refused`, or `failed` if it was begun.
+    result: &'static str,
+    /// Why it was not done.
+    reason: Option<&'a dyn Display>,
     user: Option<&'a str>,
     repository: Option<&'a dyn Display>,
     from: Option<&'a dyn Display>,
@@ -193,7 +201,8 @@ impl Record<'_> {
     fn new(event: &'static str) -> Self {
         Self {
             event,
-            refused: None,
+            result: "done",
+            reason: None,
             user: None,
             repository: None,
             from: None,

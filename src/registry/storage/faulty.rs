@@ -49,22 +49,22 @@ impl Fault {
     }
 }
 
-/// Says what is to go wrong with the operation of this number; the first is 1.
-pub struct Plan(Box<dyn FnMut(usize) -> Option<Fault> + Send>);
+/// Says what is to go wrong with the operation of this number, the first is 1, and name.
+pub struct Plan(Box<dyn FnMut(usize, &'static str) -> Option<Fault> + Send>);
 
 impl Plan {
     pub fn none() -> Self {
-        Self(Box::new(|_| None))
+        Self(Box::new(|_, _| None))
     }
 
     /// One operation fails.
     pub fn one(number: usize, fault: Fault) -> Self {
-        Self(Box::new(move |at| (at == number).then_some(fault)))
+        Self(Box::new(move |at, _| (at == number).then_some(fault)))
     }
 
     /// One operation fails, and the store is away from then on: for the caller, as if he had died there.
     pub fn away_after(number: usize, fault: Fault) -> Self {
-        Self(Box::new(move |at| match at {
+        Self(Box::new(move |at, _| match at {
             at if at < number => None,
             at if at == number => Some(fault),
             _ => Some(Fault::Unavailable),
@@ -74,12 +74,23 @@ impl Plan {
     /// Each operation fails with this probability, and half of the others are delayed. The same seed gives the same
     /// faults.
     pub fn random(seed: u64, probability: f64) -> Self {
+        Self::random_at(|_| true, seed, probability)
+    }
+
+    /// The same, but of the operations only those fail that `may_fail` names.
+    pub fn random_at(may_fail: impl Fn(&str) -> bool + Send + 'static, seed: u64, probability: f64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
-        Self(Box::new(move |_| {
+        Self(Box::new(move |_, operation| {
             let fault = Fault::ALL[random.random_range(0..Fault::ALL.len())];
             let is_delayed = random.random_bool(0.5);
-            if random.random_bool(probability) { Some(fault) } else { is_delayed.then_some(Fault::Delay) }
+            let fails = random.random_bool(probability) && may_fail(operation);
+            if fails { Some(fault) } else { is_delayed.then_some(Fault::Delay) }
         }))
+    }
+
+    /// By the name of the operation.
+    pub fn by_operation(mut fault: impl FnMut(&'static str) -> Option<Fault> + Send + 'static) -> Self {
+        Self(Box::new(move |_, operation| fault(operation)))
     }
 }
 
@@ -127,7 +138,7 @@ impl FaultyStore {
         let mut faults = self.faults();
         faults.operations.push(operation);
         let number = faults.operations.len();
-        (faults.plan.0)(number)
+        (faults.plan.0)(number, operation)
     }
 
     /// Something that is done whole or not at all.
@@ -373,7 +384,7 @@ mod tests {
     fn the_same_seed_gives_the_same_faults() {
         let faults = |seed| {
             let mut plan = Plan::random(seed, 0.5);
-            (1..100).map(|number| (plan.0)(number)).collect::<Vec<_>>()
+            (1..100).map(|number| (plan.0)(number, "get")).collect::<Vec<_>>()
         };
         assert_eq!(faults(1), faults(1));
         assert_ne!(faults(1), faults(2));

@@ -3,13 +3,17 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::Once;
+use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::Algorithm;
 use landfast::oci::Digest;
 use landfast::policy::{FailureLimits, Glob, ImmutableTags, OidcIssuer, PolicyRule, Providers, Role};
+use landfast::registry::content::keys;
+use landfast::registry::storage::memory::MemoryStore;
+use landfast::registry::storage::{Condition, ObjectStore};
 use landfast::telemetry::UNVERIFIED;
 use serde_json::json;
 use tracing::field::{Field, Visit};
@@ -443,6 +447,64 @@ async fn the_deletion_of_a_repository_is_recorded_as_what_it_is() {
         (&*hidden["event"], &*hidden["identity"], &*hidden["repository"]),
         ("denied", "robot/ns/librarian", "team/app")
     );
+}
+
+/// A registry where `dev` is an Admin, with an image, and what it is stored in.
+async fn stored_image() -> (Registry, Arc<MemoryStore>) {
+    let store = Arc::new(MemoryStore::new());
+    let registry = Registry::over(store.clone(), None);
+    let mut policy = snapshot();
+    policy.robots.get_mut("uid-dev").unwrap().grant.role = Role::Admin;
+    registry.publish(policy);
+    registry.push_image("dev", "team/app", "v1", b"layer").await;
+    (registry, store)
+}
+
+#[tokio::test]
+async fn the_deletion_of_a_repository_is_recorded_though_the_client_goes_away() {
+    let (registry, store) = stored_image().await;
+    let lines = Lines::of("audit");
+    let target = "/api/v1/repositories/team/app";
+    let tag = keys::tag(&"team/app".parse().unwrap(), &"v1".parse().unwrap());
+    let mut call = Box::pin(registry.by("dev", "DELETE", target).from(CLIENT).send());
+    while store.head(&tag).await.is_ok() {
+        assert!(futures::poll!(&mut call).is_pending());
+        tokio::task::yield_now().await;
+    }
+    drop(call);
+    let recorded = async {
+        loop {
+            let recorded = lines.take();
+            if !recorded.is_empty() {
+                break recorded;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut recorded = tokio::time::timeout(Duration::from_secs(10), recorded).await.expect("a record");
+    let mut expected: Line =
+        by_dev("delete-repository", "DELETE").into_iter().map(|(k, v)| (k, v.to_owned())).collect();
+    expected.insert("remote", CLIENT.to_owned());
+    assert!(recorded[0].remove("request_id").is_some());
+    assert_eq!(recorded, [expected]);
+    registry.by("dev", "GET", target).send().await.expect(404);
+}
+
+#[tokio::test]
+async fn the_deletion_of_a_repository_that_fails_half_way_is_recorded() {
+    let (registry, store) = stored_image().await;
+    let damaged = keys::manifest(&"team/app".parse().unwrap(), &Digest::sha256(b"damaged"));
+    store.put(&damaged, "{".into(), Condition::Always).await.unwrap();
+    let lines = Lines::of("audit");
+    let reply = registry.by("dev", "DELETE", "/api/v1/repositories/team/app").from(CLIENT).send().await.expect(500);
+    let mut line = lines.one();
+    let reason = line.remove("reason").unwrap();
+    assert!(reason.contains("damaged"), "{reason}");
+    let fields = by_dev("delete-repository", "DELETE");
+    let fields =
+        fields.into_iter().map(|(name, value)| if name == "result" { (name, "failed") } else { (name, value) });
+    assert_eq!(line, record(&reply, &fields.collect::<Vec<_>>()));
+    registry.by("dev", "GET", "/v2/team/app/manifests/v1").send().await.expect(404);
 }
 
 /// He is named once his token has been verified, and not before.

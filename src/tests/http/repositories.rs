@@ -107,6 +107,30 @@ async fn each_type_of_image_has_its_list() {
     assert!(!page.header("link").contains("team"), "{}", page.header("link"));
 }
 
+/// A page is held in memory.
+#[tokio::test]
+async fn a_page_ends_before_it_gets_large() {
+    let registry = Registry::new();
+    let mut policy = policy();
+    let about =
+        PolicyRule { description: Some("ä".repeat(150_000)), ..PolicyRule::new("large", vec![Glob::new("large-*")]) };
+    policy.projects.get_mut("team").unwrap().policies = vec![about];
+    registry.publish(policy);
+    let expected: Vec<_> = (10..40).map(|n| format!("team/large-{n}")).collect();
+    for name in &expected {
+        registry.push_image("dev", name, "v1", b"layer").await;
+    }
+    let (mut names, mut target, mut pages) = (Vec::new(), format!("{LIST}?n=1000"), 0);
+    while !target.is_empty() {
+        let page = registry.by("dev", "GET", &target).send().await.expect(200);
+        assert!(page.body.len() <= 4 << 20, "{}", page.body.len());
+        let entries = page.json()["repositories"].as_array().unwrap().clone();
+        names.extend(entries.iter().map(|entry| entry["name"].as_str().unwrap().to_owned()));
+        (target, pages) = (next_page(&page), pages + 1);
+    }
+    assert_eq!((names, pages), (expected, 3));
+}
+
 #[rstest]
 #[case::hidden("base/secret")]
 #[case::missing("team/missing")]

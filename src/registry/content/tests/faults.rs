@@ -561,14 +561,17 @@ async fn patient_clients_of_a_failing_store_get_what_they_want(#[case] processes
 #[case::another_image(Flow::MoveTag)]
 #[case::a_referrer(Flow::Referrer)]
 #[tokio::test]
-async fn a_repository_is_deleted_whole_or_pushed_whole(#[case] pushing: Flow) {
+async fn a_repository_is_deleted_whole_or_pushed_whole(
+    #[case] pushing: Flow,
+    #[values(0.0, 0.1)] of_removals_that_fail: f64,
+) {
     let mut ends = BTreeMap::<bool, usize>::new();
     for seed in 0..300 {
         let store = MemoryStore::new();
         let faulty = over(&store, true);
         let [mut deleter, mut pusher] = [(); 2].map(|()| Client::new(&Content::new(Arc::new(faulty.clone()))));
         deleter.prepare(Flow::DeleteRepository).await.unwrap();
-        faulty.plan(Plan::random(seed, 0.0));
+        faulty.plan(Plan::random_at(|operation| operation == "delete", seed, of_removals_that_fail));
         let push = async {
             match pushing {
                 Flow::Referrer => pusher.put_manifest(referrer()).await,
@@ -579,7 +582,10 @@ async fn a_repository_is_deleted_whole_or_pushed_whole(#[case] pushing: Flow) {
             }
         };
         let (deleted, pushed) = tokio::join!(deleter.delete_repository(), push);
-        deleted.unwrap();
+        match deleted {
+            Err(ContentError::Storage(_)) if of_removals_that_fail > 0.0 => {}
+            other => other.unwrap(),
+        }
         match pushed {
             Ok(()) | Err(ContentError::ManifestUnknown | ContentError::ManifestBlobUnknown(_)) => {}
             // It was undone too often, and the client is told to try again.
@@ -594,6 +600,158 @@ async fn a_repository_is_deleted_whole_or_pushed_whole(#[case] pushing: Flow) {
         *ends.entry(is_there).or_default() += 1;
     }
     assert!(ends.contains_key(&false), "the deletion never came last: {ends:?}");
+}
+
+/// An index of the image that is there already.
+fn multi_arch(tag: Option<&str>) -> NewManifest {
+    let new = index(&[&subject()]);
+    let reference = tag.map_or(new.reference.clone(), |tag| tag.parse().unwrap());
+    NewManifest { reference, is_immutable: tag.is_some_and(|tag| tag.starts_with('x')), ..new }
+}
+
+/// An index comes at any moment of the deletion of what it lists, which perhaps doesn't get to its end. In a store that
+/// two processes share, it doesn't if the tag is immutable.
+#[rstest]
+#[case::with_an_immutable_tag(Some("x1"), 0.0, false)]
+#[case::with_an_immutable_tag_of_another_process(Some("x1"), 0.0, true)]
+#[case::with_a_tag_while_removals_fail(Some("v3"), 0.2, false)]
+#[case::without_a_tag_while_removals_fail(None, 0.2, false)]
+#[case::with_an_immutable_tag_while_removals_fail(Some("x1"), 0.2, false)]
+#[tokio::test]
+async fn no_index_is_left_without_what_it_lists(
+    #[case] tag: Option<&str>,
+    #[case] of_removals_that_fail: f64,
+    #[case] is_shared: bool,
+) {
+    let (mut kept, mut stopped) = (0, 0);
+    for seed in 0..600 {
+        let store = MemoryStore::new();
+        let faulty = over(&store, is_shared);
+        let deleter = Content::new(Arc::new(faulty.clone()));
+        let pusher = if is_shared { Content::new(Arc::new(faulty.clone())) } else { deleter.clone() };
+        Client::new(&deleter).prepare(Flow::DeleteManifests).await.unwrap();
+        faulty.plan(Plan::random_at(|operation| operation == "delete", seed, of_removals_that_fail));
+        let push = async {
+            for _ in 0..seed % 60 * 12 {
+                tokio::task::yield_now().await;
+            }
+            pusher.put_manifest(&app(), multi_arch(tag)).await
+        };
+        let (app, immutable) = (app(), ImmutableTags::new(["x*"]));
+        let (deleted, pushed) = tokio::join!(deleter.delete_repository(&app, &immutable), push);
+        faulty.plan(Plan::none());
+        check_whole(&store, &["empty-repository", "referrer-to-nothing"]).await;
+        match pushed {
+            Ok(_) | Err(ContentError::ManifestBlobUnknown(_) | ContentError::Storage(_)) => {}
+            Err(other) => panic!("{seed}: {other:?}"),
+        }
+        match deleted {
+            Ok(()) => {}
+            Err(ContentError::TagImmutable { .. }) => kept += 1,
+            Err(ContentError::Storage(_)) if of_removals_that_fail > 0.0 => stopped += 1,
+            Err(other) => panic!("{seed}: {other:?}"),
+        }
+    }
+    assert_eq!(kept > 0, tag == Some("x1"), "{kept} kept");
+    assert_eq!(stopped > 0, of_removals_that_fail > 0.0, "{stopped} stopped");
+}
+
+/// Another process deletes what an index lists just as that is pushed once more.
+#[tokio::test]
+async fn a_push_that_fails_undoes_nothing_that_was_there_before() {
+    let mut failed = 0;
+    for seed in 0..150 {
+        let store = MemoryStore::new();
+        let faulty = over(&store, true);
+        let [deleter, pusher] = [(); 2].map(|()| Content::new(Arc::new(faulty.clone())));
+        Client::new(&deleter).prepare(Flow::DeleteTag).await.unwrap();
+        let digest = digest_of(&multi_arch(None));
+        for tag in ["x1", "v3"] {
+            deleter.put_manifest(&app(), multi_arch(Some(tag))).await.unwrap();
+        }
+        faulty.plan(Plan::random(seed, 0.0));
+        let tag = ["x1", "v3", "v4"][seed as usize % 3];
+        let (app, child, none) = (app(), subject(), none());
+        let push = pusher.put_manifest(&app, multi_arch(Some(tag)));
+        let (deleted, pushed) = tokio::join!(deleter.delete_manifest(&app, &child, &none), push);
+        deleted.unwrap();
+        faulty.plan(Plan::none());
+        let reader = Content::new(Arc::new(store.clone()));
+        for tag in ["x1", "v3"] {
+            let found = reader.get_manifest(&app, &Reference::Tag(tag.parse().unwrap())).await.unwrap();
+            assert_eq!(found.digest, digest, "{seed}");
+        }
+        let is_tagged = reader.get_manifest(&app, &"v4".parse().unwrap()).await.is_ok();
+        assert_eq!(is_tagged, tag == "v4" && pushed.is_ok(), "{seed}: {pushed:?}");
+        failed += usize::from(pushed.is_err());
+    }
+    assert!(failed > 0);
+}
+
+/// The same with an index that comes for the first time: nothing is left of it.
+#[tokio::test]
+async fn a_push_that_fails_leaves_nothing_of_its_own() {
+    let mut failed = 0;
+    for seed in 0..150 {
+        let store = MemoryStore::new();
+        let faulty = over(&store, true);
+        let [deleter, pusher] = [(); 2].map(|()| Content::new(Arc::new(faulty.clone())));
+        Client::new(&deleter).prepare(Flow::DeleteTag).await.unwrap();
+        faulty.plan(Plan::random(seed, 0.0));
+        let (app, child, none) = (app(), subject(), none());
+        let push = pusher.put_manifest(&app, multi_arch(Some("v3")));
+        let (deleted, pushed) = tokio::join!(deleter.delete_manifest(&app, &child, &none), push);
+        deleted.unwrap();
+        faulty.plan(Plan::none());
+        let reader = Content::new(Arc::new(store.clone()));
+        let by_digest = reader.get_manifest(&app, &Reference::Digest(digest_of(&multi_arch(None)))).await.is_ok();
+        let tags = reader.list_tags(&app, None, ALL).await.unwrap_or_default().0;
+        assert_eq!((by_digest, tags.len()), (pushed.is_ok(), usize::from(pushed.is_ok())), "{seed}: {pushed:?}");
+        failed += usize::from(pushed.is_err());
+    }
+    assert!(failed > 0);
+}
+
+#[tokio::test]
+async fn a_tag_that_moves_while_its_repository_is_deleted_goes_with_its_manifest_or_not_at_all() {
+    let store = MemoryStore::new();
+    let faulty = over(&store, false);
+    let content = Content::new(Arc::new(faulty.clone()));
+    Client::new(&content).prepare(Flow::DeleteTag).await.unwrap();
+    let mut is_late = false;
+    faulty.plan(Plan::by_operation(move |operation| match operation {
+        // It has been looked at by then. After it the deletion breaks off.
+        "delete" if !std::mem::replace(&mut is_late, true) => Some(Fault::Delay),
+        "delete" | "list" if is_late => Some(Fault::Unavailable),
+        _ => None,
+    }));
+    let push = async {
+        while !faulty.operations().contains(&"delete") {
+            tokio::task::yield_now().await;
+        }
+        content.put_manifest(&app(), image_of_both("two", Some("v1"))).await
+    };
+    let (app, none) = (app(), none());
+    let (deleted, pushed) = tokio::join!(content.delete_repository(&app, &none), push);
+    assert_error!(deleted, ContentError::Storage(_));
+    faulty.plan(Plan::none());
+    let found = content.get_manifest(&app, &"v1".parse().unwrap()).await.unwrap();
+    assert_eq!(found.digest, pushed.unwrap());
+}
+
+/// Others wait for so many removals at most.
+#[tokio::test]
+async fn links_are_removed_a_few_at_a_time() {
+    let faulty = over(&MemoryStore::new(), false);
+    let content = Content::new(Arc::new(faulty.clone()));
+    for n in 0..300u32 {
+        push_blob(&content, &app(), &n.to_le_bytes()).await;
+    }
+    faulty.plan(Plan::none());
+    content.delete_repository(&app(), &none()).await.unwrap();
+    let operations = faulty.operations();
+    let removals = operations.split(|operation| *operation != "delete").map(<[_]>::len);
+    assert!(removals.max() <= Some(65), "{operations:?}");
 }
 
 /// What one process deletes while the other pushes.
