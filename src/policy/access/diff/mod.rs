@@ -16,7 +16,8 @@
 //! - Where one of the policies could not decide in which namespaces pull secrets count, namespaces are not compared.
 //! - Grants count as far as they hold now. That one will end sooner is no change.
 //! - Where a pattern of one policy overlaps with another's, the name that stands for the one may be in both or not.
-//! - A role in the whole Registry is taken as what it is worth in a private Project.
+//! - A role in the whole Registry is taken as what it is worth in a private Project, wherever its pattern has wildcards. For
+//!   a Project that differs such a pattern counts if the name that stands for it lies in that.
 
 mod credentials;
 mod logins;

@@ -8,10 +8,9 @@ use k8s_openapi::jiff::Timestamp;
 use super::standings::{ByScope, Concerned, Standing, path_and_parents, standings};
 use super::{Both, sample};
 use crate::oci::RepositoryName;
-use crate::policy::access::given::patterns;
-use crate::policy::access::{AccessChange, Change, Principal};
+use crate::policy::access::{AccessChange, Change, Principal, given};
 use crate::policy::authorize::{Ruling, role_in};
-use crate::policy::{Action, Glob, Grant, Kind, ProjectEntry, Role, Snapshot, Visibility};
+use crate::policy::{Action, Grant, Kind, ProjectEntry, Role, Snapshot, Visibility};
 
 /// Patterns of one Project's policies, and of one's grants in it, that are looked at. Beyond that it is told what holds for
 /// every other repository: nobody reads more, and a webhook has its time.
@@ -32,10 +31,24 @@ pub(super) fn changes(before: &Snapshot, after: &Snapshot, now: Timestamp) -> Ve
 }
 
 /// A pattern, the repository that stands for it, and what counts for that.
+#[derive(Clone)]
 struct Spot<'a> {
     pattern: String,
     sample: RepositoryName,
     rulings: Both<Option<Ruling<'a>>>,
+}
+
+impl<'a> Spot<'a> {
+    fn rulings(&self) -> impl Iterator<Item = &Ruling<'a>> {
+        self.rulings.before.iter().chain(&self.rulings.after)
+    }
+
+    /// Whether the pattern may match a private repository, whatever counts for the one that stands for it: the Project may
+    /// have a policy, and another Project may lie within it.
+    fn may_be_private(&self) -> bool {
+        let is_of_several = self.pattern.contains('*');
+        self.rulings().all(|ruling| is_of_several && ruling.kind != Kind::Official)
+    }
 }
 
 /// What has changed for somebody at one place.
@@ -54,6 +67,16 @@ impl Outcome {
         self.lost.retain(|action| !other.lost.contains(action));
         self.gained.retain(|action| !other.gained.contains(action));
         self
+    }
+
+    /// What else has changed, as far as it doesn't contradict.
+    fn add(&mut self, other: &Self) {
+        let all = |own: &[Action], others: &[Action], opposite: &[Action]| {
+            let is_added = |action: &Action| others.contains(action) && !opposite.contains(action);
+            Action::ALL.into_iter().filter(|action| own.contains(action) || is_added(action)).collect()
+        };
+        let Self { lost, gained } = self;
+        (*lost, *gained) = (all(lost, &other.lost, gained), all(gained, &other.gained, lost));
     }
 
     fn changes(&self, principal: &Principal, pattern: &str) -> Vec<AccessChange> {
@@ -127,28 +150,29 @@ impl<'a> World<'a> {
             let outcome = outcome(spot, grants);
             let any = any.get_or_insert_with(|| outcome.clone());
             if !outcome.is_nothing() && (spot.pattern == pattern_of_any(path) || outcome != *any) {
-                outcomes.insert(spot.pattern.clone(), outcome);
+                outcomes.entry(spot.pattern.clone()).or_insert(outcome);
             }
         }
     }
 
-    /// Roles in the whole Registry: for what there is no Project yet, as in a private one.
+    /// Roles in the whole Registry: where their patterns' names are, and as in a private Project.
     fn in_registry(
         &self,
         grants: &ByScope<'a>,
         changed: &Both<Vec<&'a Grant>>,
         outcomes: &mut BTreeMap<String, Outcome>,
     ) {
-        let all = changed.before.iter().chain(&changed.after).flat_map(|grant| patterns(grant));
+        let all = changed.before.iter().chain(&changed.after).flat_map(|grant| given::patterns(grant));
         for pattern in all.collect::<BTreeSet<_>>().into_iter().take(MOST_PATTERNS) {
-            let Some(mut spot) = self.spot(pattern) else { continue };
-            if spot.rulings.before.is_none() && spot.rulings.after.is_none() {
+            let Some(spot) = self.spot(pattern) else { continue };
+            let mut found = outcome(&spot, grants);
+            if spot.may_be_private() {
                 let ruling = Ruling { project: self.nobodys, policy: None, kind: Kind::Private };
-                spot.rulings = Both { before: Some(ruling), after: Some(ruling) };
+                let rulings = Both { before: Some(ruling), after: Some(ruling) };
+                found.add(&outcome(&Spot { rulings, ..spot.clone() }, grants));
             }
-            let outcome = outcome(&spot, grants);
-            if !outcome.is_nothing() {
-                outcomes.insert(spot.pattern, outcome);
+            if !found.is_nothing() {
+                outcomes.insert(spot.pattern, found);
             }
         }
     }
@@ -160,16 +184,21 @@ impl<'a> World<'a> {
         Some(Spot { pattern, sample, rulings })
     }
 
-    /// The patterns of the policies of a Project that set a visibility, those of both sides; before them the one for every
-    /// other repository.
+    /// The patterns of the policies that set a visibility in a Project, those of both sides; before them the one for every
+    /// other repository. On the side where the Project is not there they are those of the one around it.
     fn spots(&mut self, path: &'a str) -> Rc<Vec<Spot<'a>>> {
         if let Some(spots) = self.spots.get(path) {
             return Rc::clone(spots);
         }
-        let entries =
-            [self.both.before, self.both.after].into_iter().filter_map(|snapshot| snapshot.projects.get(path));
-        let policies = entries.flat_map(|entry| &entry.policies).filter(|policy| policy.visibility.is_some());
-        let globs: BTreeSet<String> = policies.flat_map(|policy| &policy.repositories).map(Glob::to_string).collect();
+        let owner = |snapshot: &'a Snapshot| path_and_parents(path).find_map(|path| snapshot.projects.get(path));
+        let owners = [self.both.before, self.both.after].into_iter().filter_map(owner);
+        let globs: BTreeSet<String> = owners
+            .flat_map(|owner| {
+                let policies = owner.policies.iter().filter(|policy| policy.visibility.is_some());
+                let globs = policies.flat_map(|policy| &policy.repositories);
+                globs.flat_map(|glob| glob.within(below(&owner.path, path))).map(|glob| glob.to_string())
+            })
+            .collect();
         let any = pattern_of_any(path);
         let patterns = globs.iter().map(|glob| format!("{path}/{glob}")).filter(|pattern| *pattern != any);
         let spots: Vec<_> =
@@ -181,17 +210,23 @@ impl<'a> World<'a> {
 
     /// The patterns of one's own grants that lie in this Project on either side.
     fn own_spots(&self, path: &str, grants: &ByScope<'a>) -> Vec<Spot<'a>> {
-        let scopes = path_and_parents(path).map(Some).chain([None]);
-        let grants =
-            scopes.filter_map(|scope| grants.get(&scope)).flat_map(|both| both.before.iter().chain(&both.after));
-        let scoped = grants.filter(|grant| !grant.repositories.is_empty());
-        let patterns: BTreeSet<String> = scoped.flat_map(|grant| patterns(grant)).collect();
-        let is_here = |spot: &Spot<'_>| {
-            let owners = [&spot.rulings.before, &spot.rulings.after].into_iter().flatten();
-            owners.into_iter().any(|ruling| ruling.project.path == path)
-        };
+        let mut patterns = BTreeSet::new();
+        for scope in path_and_parents(path) {
+            let both = grants.get(&Some(scope)).into_iter().flat_map(|both| both.before.iter().chain(&both.after));
+            let globs = both.flat_map(|grant| &grant.repositories).flat_map(|glob| glob.within(below(scope, path)));
+            patterns.extend(globs.map(|glob| format!("{path}/{glob}")));
+        }
+        let in_registry = grants.get(&None).into_iter().flat_map(|both| both.before.iter().chain(&both.after));
+        let scoped = in_registry.filter(|grant| !grant.repositories.is_empty());
+        patterns.extend(scoped.flat_map(|grant| given::patterns(grant)));
+        let is_here = |spot: &Spot<'_>| spot.rulings().any(|ruling| ruling.project.path == path);
         patterns.into_iter().take(MOST_PATTERNS).filter_map(|pattern| self.spot(pattern)).filter(is_here).collect()
     }
+}
+
+/// What is left of a path below another one.
+fn below<'p>(outer: &str, path: &'p str) -> &'p str {
+    path.strip_prefix(outer).unwrap_or_default().trim_start_matches('/')
 }
 
 /// Stands for every repository of the Project that no other pattern speaks of.
