@@ -32,6 +32,12 @@ impl Glob {
     }
 
     pub fn matches(&self, name: &str) -> bool {
+        // What differs at the beginning, as most does, is not taken apart.
+        if let (Some(Component::Pattern(pattern)), Some(first)) = (self.components.first(), name.split('/').next())
+            && !matches_component(pattern, first)
+        {
+            return false;
+        }
         let components: Vec<&str> = name.split('/').collect();
         matches_components(&self.components, &components)
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use k8s_openapi::jiff::Timestamp;
-use landfast::policy::access::{AccessChange, Change, diff};
+use landfast::policy::access::{AccessChange, Change, Difference, diff};
 use landfast::policy::{RegistryFacts, Snapshot, compile};
 use landfast::registry::snapshots::{ChooseError, Objects};
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ impl FailOn {
 /// What changes in one Registry.
 struct Compared {
     registry: String,
-    changes: Vec<AccessChange>,
+    difference: Difference,
 }
 
 /// 0 if nothing changes that counts, 1 if something does, 2 if an object would not be accepted.
@@ -68,13 +68,13 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     for name in names(arguments, &old, &new)? {
         // One that is not there has nobody who may anything.
         let none = |other: &Snapshot| Snapshot::new(RegistryFacts::new(&other.registry.uid, &name));
-        let changes = match (find(&old, &name), find(&new, &name)) {
+        let difference = match (find(&old, &name), find(&new, &name)) {
             (Some(old), Some(new)) => diff(old, new, now),
             (Some(old), None) => diff(old, &none(old), now),
             (None, Some(new)) => diff(&none(new), new, now),
             (None, None) => continue,
         };
-        compared.push(Compared { registry: name, changes });
+        compared.push(Compared { registry: name, difference });
     }
     match arguments.output {
         Form::Text => print::lines(text(&compared)),
@@ -83,7 +83,11 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     for problem in &problems {
         eprintln!("{problem}");
     }
-    let counts = |compared: &Compared| compared.changes.iter().any(|change| arguments.fail_on.includes(&change.change));
+    // Of what could not be compared nobody knows that it doesn't count.
+    let counts = |Compared { difference, .. }: &Compared| {
+        difference.changes.iter().any(|change| arguments.fail_on.includes(&change.change))
+            || (!difference.is_whole && arguments.fail_on != FailOn::None)
+    };
     Ok(if !problems.is_empty() { 2 } else { u8::from(compared.iter().any(counts)) })
 }
 
@@ -129,27 +133,35 @@ fn names(arguments: &Arguments, old: &[Snapshot], new: &[Snapshot]) -> Result<BT
 
 fn text(compared: &[Compared]) -> Vec<String> {
     let mut lines = Vec::new();
-    for Compared { registry, changes } in compared.iter().filter(|compared| !compared.changes.is_empty()) {
+    let differing = compared.iter().filter(|compared| !compared.difference.changes.is_empty());
+    for Compared { registry, difference: Difference { changes, .. } } in differing {
         lines.push(format!("Registry {registry}"));
         lines.extend(
             changes.iter().map(|change| format!("  {} {change}", if change.change.is_loss() { '-' } else { '+' })),
         );
     }
-    let losses =
-        compared.iter().flat_map(|compared| &compared.changes).filter(|change| change.change.is_loss()).count();
-    let all: usize = compared.iter().map(|compared| compared.changes.len()).sum();
+    let all = || compared.iter().flat_map(|compared| &compared.difference.changes);
+    let losses = all().filter(|change| change.change.is_loss()).count();
+    let all = all().count();
     lines.push(match all {
         0 => "nobody gains or loses access".to_owned(),
         all => format!("{losses} losses, {} gains", all - losses),
     });
+    if !are_whole(compared) {
+        lines.push("there is more: so much changes that not all of it was compared".to_owned());
+    }
     lines
 }
 
+fn are_whole(compared: &[Compared]) -> bool {
+    compared.iter().all(|compared| compared.difference.is_whole)
+}
+
 fn as_json(compared: &[Compared], problems: &BTreeSet<String>) -> Value {
-    let changes = compared
-        .iter()
-        .flat_map(|Compared { registry, changes }| changes.iter().map(move |change| change_json(registry, change)));
-    json!({ "changes": changes.collect::<Vec<_>>(), "problems": problems })
+    let changes = compared.iter().flat_map(|Compared { registry, difference }| {
+        difference.changes.iter().map(move |change| change_json(registry, change))
+    });
+    json!({ "changes": changes.collect::<Vec<_>>(), "whole": are_whole(compared), "problems": problems })
 }
 
 fn change_json(registry: &str, change: &AccessChange) -> Value {

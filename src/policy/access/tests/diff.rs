@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::{includes, principal_of_credential};
+use crate::policy::access::diff::{Limits, diff_within};
 use crate::policy::access::{AccessChange, Change, Principal, diff, summarize};
 use crate::policy::tests::{NOW, everything, identities};
 use crate::policy::{
@@ -63,7 +64,7 @@ fn not_told(before: &Snapshot, after: &Snapshot, identity: &Identity) -> Option<
             return None;
         }
     }
-    let changes = diff(before, after, NOW);
+    let changes = diff(before, after, NOW).changes;
     let repositories = PATHS.iter().flat_map(|path| NAMES.iter().map(move |name| format!("{path}/{name}")));
     let mut places = repositories.flat_map(|repository| Action::ALL.map(|action| (repository.clone(), action)));
     places.find_map(|(repository, action)| {
@@ -78,7 +79,7 @@ proptest! {
 
     #[test]
     fn nothing_changes_where_nothing_differs(all in everything()) {
-        prop_assert_eq!(diff(&all.snapshot(), &all.snapshot(), NOW), vec![]);
+        prop_assert_eq!(diff(&all.snapshot(), &all.snapshot(), NOW).changes, vec![]);
     }
 
     /// What any repository gives or takes is told, whoever it is.
@@ -102,7 +103,7 @@ proptest! {
     #[test]
     fn what_is_told_is_so(before in everything(), after in everything()) {
         let (before, after) = (before.snapshot(), after.snapshot());
-        for change in diff(&before, &after, NOW) {
+        for change in diff(&before, &after, NOW).changes {
             let (pattern, actions, is_loss) = match &change.change {
                 Change::Loses { pattern, actions } => (pattern, actions, true),
                 Change::Gains { pattern, actions } => (pattern, actions, false),
@@ -138,23 +139,23 @@ proptest! {
             lines.sort();
             lines
         };
-        let there = lines(diff(&before, &after, NOW), " + ", " - ");
-        let back = lines(diff(&after, &before, NOW), " - ", " + ");
+        let there = lines(diff(&before, &after, NOW).changes, " + ", " - ");
+        let back = lines(diff(&after, &before, NOW).changes, " - ", " + ");
         prop_assert_eq!(there, back);
     }
 
     #[test]
     fn a_summary_is_short(before in everything(), after in everything()) {
-        let changes = diff(&before.snapshot(), &after.snapshot(), NOW);
-        let sentences = summarize(&changes);
+        let difference = diff(&before.snapshot(), &after.snapshot(), NOW);
+        let sentences = summarize(&difference);
         prop_assert!(sentences.len() <= 8 && sentences.iter().all(|sentence| sentence.len() <= 250));
-        prop_assert_eq!(sentences.is_empty(), changes.is_empty());
+        prop_assert_eq!(sentences.is_empty(), difference.changes.is_empty());
     }
 }
 
 /// Changes as they are told.
 fn told(before: &Snapshot, after: &Snapshot) -> Vec<String> {
-    diff(before, after, NOW).iter().map(ToString::to_string).collect()
+    diff(before, after, NOW).changes.iter().map(ToString::to_string).collect()
 }
 
 fn key(kind: &'static str, name: &str) -> ObjectKey {
@@ -270,6 +271,23 @@ fn a_project_within_another_ends_what_policies_say_there() {
     };
     assert_eq!(of_anyone(told(&before, &after)), expected("loses"));
     assert_eq!(of_anyone(told(&after, &before)), expected("gains"));
+}
+
+#[test]
+fn what_is_too_much_is_told_in_part() {
+    let (before, mut after) = (team(), team());
+    for user in 0..20 {
+        let grants = vec![grant(None, Role::Guest, &["a/*", "b/*"])];
+        after.users.insert(format!("htpasswd:u{user}").parse().unwrap(), grants);
+    }
+    let within = |changes, matches| {
+        let difference = diff_within(&before, &after, NOW, Limits { changes, matches });
+        (difference.changes.len(), difference.is_whole)
+    };
+    assert_eq!(within(40, 1_000), (40, true));
+    assert_eq!(within(39, 1_000), (39, false));
+    let (told, is_whole) = within(40, 100);
+    assert!(0 < told && told < 40 && !is_whole, "{told}");
 }
 
 #[test]
