@@ -137,10 +137,13 @@ fn who_can_lists_everybody() {
     let (status, answer) = asked(&["who-can", "push", "team/app-1"], &manifests());
     let expected = "WHO                      ROLE       REASON
 htpasswd:alice           Developer  Member team/devs: role Developer on team/app-*
-group oidc:corp:devs     Developer  Member team/devs: role Developer on team/app-*
+group oidc:corp:devs     Developer  Member team/devs: role Developer on team/app-*; but the Registry trusts no OIDC issuer named corp
 robot team/devs/builder  Developer  Member team/devs: role Developer on team/app-*
 ";
     assert_eq!((status, answer.as_str()), (Some(0), expected));
+    // Objects are changed at the API server, not by a login at the Registry.
+    let (_, answer) = asked(&["who-can", "change-description", "team/app-1"], &manifests());
+    assert!(answer.contains("oidc:corp:devs") && !answer.contains("but"), "{answer}");
     let (_, answer) = asked(&["who-can", "pull", "team/open-1", "--output", "json"], &manifests());
     let answer: Value = serde_json::from_str(&answer).unwrap();
     let expected = serde_json::json!([{
