@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use k8s_openapi::jiff::Timestamp;
-use landfast::api::v1alpha1::Role;
+use landfast::api::v1alpha1::{NamespacesFrom, Role};
 use landfast::policy::access::{diff, explain, summarize, who_can};
 use landfast::policy::{
     Action, CredentialClaims, CredentialSubject, Decision, Group, Identity, Inputs, KeySet, Operation, SigningKey,
@@ -97,6 +97,30 @@ fn inputs() -> Inputs {
     }
 }
 
+/// The same with 100 Members of the whole Registry that have patterns and many subjects; and once the Registry, which took
+/// Projects from all namespaces, takes them from its own alone.
+fn registry_wide_patterns(inputs: &Inputs) -> (Inputs, Inputs) {
+    let member = |i: usize| {
+        let all = |one: &dyn Fn(usize) -> String| (0..64).map(one).collect::<Vec<_>>().join(", ");
+        let patterns = all(&|n| format!("'p{}/app-{n}/**'", i * 64 + n));
+        let subjects = all(&|n| format!("{{kind: User, name: 'oidc:corp:wide{i}-{n}'}}"));
+        let spec =
+            format!("{{registryRef: {{name: main}}, role: Guest, repositories: [{patterns}], subjects: [{subjects}]}}");
+        object("Member", &format!("wide{i}"), &spec)
+    };
+    let mut of_all = inputs.clone();
+    for project in &mut of_all.projects {
+        let project = Arc::make_mut(project);
+        project.metadata.namespace = Some("team".to_owned());
+        project.spec.registry_ref.namespace = Some("ns".to_owned());
+    }
+    of_all.members.extend((0..100).map(member));
+    let mut of_same = of_all.clone();
+    Arc::make_mut(&mut of_all.registry).spec.project_namespaces.from = NamespacesFrom::All;
+    Arc::make_mut(&mut of_same.registry).spec.project_namespaces.from = NamespacesFrom::Same;
+    (of_all, of_same)
+}
+
 /// Prints the time of one run of `work`, the median of several batches.
 fn measure<T>(what: &str, per_batch: u32, mut work: impl FnMut() -> T) {
     let mut times: Vec<_> = (0..15)
@@ -174,14 +198,17 @@ fn main() {
     changed.projects.truncate(PROJECTS / 2);
     changed.members.truncate(MEMBERS / 2);
     compare("diff, half of everything gone", &inputs, &changed);
+    let (of_all, of_same) = registry_wide_patterns(&inputs);
+    compare("diff, Projects of Same, 100 Registry-wide patterns", &of_all, &of_same);
 }
 
 fn compare(what: &str, before: &Inputs, after: &Inputs) {
     let ((before, _), (after, _)) = (compile(before), compile(after));
-    let changes = diff(&before, &after, Timestamp::UNIX_EPOCH);
-    assert_eq!(changes.is_empty(), before == after, "what is measured must be right");
-    measure(&format!("{what} ({} changes)", changes.len()), 2, || diff(&before, &after, Timestamp::UNIX_EPOCH));
-    for sentence in summarize(&changes) {
+    let difference = diff(&before, &after, Timestamp::UNIX_EPOCH);
+    let changes = difference.changes.len();
+    assert_eq!(changes == 0, before == after, "what is measured must be right");
+    measure(&format!("{what} ({changes} changes)"), 2, || diff(&before, &after, Timestamp::UNIX_EPOCH));
+    for sentence in summarize(&difference) {
         println!("    {sentence}");
     }
 }

@@ -92,8 +92,11 @@ fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
 
 /// A client of the cluster that this process is in, or that the kubeconfig names.
 async fn kube_client() -> anyhow::Result<kube::Client> {
-    let config = kube::Config::infer().await.context("neither in a cluster nor with a kubeconfig: set KUBECONFIG")?;
-    Ok(kube::Client::try_from(config)?)
+    Ok(kube::Client::try_from(kube_config().await?)?)
+}
+
+async fn kube_config() -> anyhow::Result<kube::Config> {
+    kube::Config::infer().await.context("neither in a cluster nor with a kubeconfig: set KUBECONFIG")
 }
 
 /// Listens, or says at which address that is not possible.

@@ -1,5 +1,6 @@
 //! Patterns of repository names: `*` inside of a component, `**` for any number of components.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// A compiled pattern.
@@ -31,6 +32,12 @@ impl Glob {
     }
 
     pub fn matches(&self, name: &str) -> bool {
+        // What differs at the beginning, as most does, is not taken apart.
+        if let (Some(Component::Pattern(pattern)), Some(first)) = (self.components.first(), name.split('/').next())
+            && !matches_component(pattern, first)
+        {
+            return false;
+        }
         let components: Vec<&str> = name.split('/').collect();
         matches_components(&self.components, &components)
     }
@@ -44,6 +51,24 @@ impl Glob {
     /// where both have wildcards in the same component.
     pub fn covers(&self, other: &Self) -> bool {
         covers_components(&self.components, &other.components)
+    }
+
+    /// What is left of the pattern below a folder: what it matches there is what one of these matches of the rest of a name.
+    pub fn within(&self, folder: &str) -> Vec<Self> {
+        let component = |at: usize| self.components.get(at);
+        // A `**` may be nothing too.
+        let reached =
+            |at| std::iter::successors(Some(at), |at| matches!(component(*at), Some(Component::Any)).then_some(at + 1));
+        let mut rests = BTreeSet::from([0]);
+        for text in folder.split('/').filter(|text| !text.is_empty()) {
+            let step = |at| match component(at)? {
+                Component::Any => Some(at),
+                Component::Pattern(pattern) => matches_component(pattern, text).then_some(at + 1),
+            };
+            rests = rests.into_iter().flat_map(reached).filter_map(step).collect();
+        }
+        let rests = rests.into_iter().map(|at| self.components[at..].to_vec());
+        rests.filter(|rest| !rest.is_empty()).map(|components| Self { components }).collect()
     }
 
     pub fn specificity(&self) -> Specificity {
@@ -96,10 +121,12 @@ fn matches_components(pattern: &[Component], name: &[&str]) -> bool {
     let is_any = |component: &Component| matches!(component, Component::Any);
     matches_with_wildcard(pattern, name, is_any, |component, text| match component {
         Component::Any => true,
-        Component::Pattern(pattern) => {
-            matches_with_wildcard(pattern.as_bytes(), text.as_bytes(), |byte| *byte == b'*', |a, b| a == b)
-        }
+        Component::Pattern(pattern) => matches_component(pattern, text),
     })
+}
+
+fn matches_component(pattern: &str, text: &str) -> bool {
+    matches_with_wildcard(pattern.as_bytes(), text.as_bytes(), |byte| *byte == b'*', |a, b| a == b)
 }
 
 /// A `**` of the narrow pattern is a component like any other to a `**` of the wide one, and to nothing else.
@@ -178,6 +205,18 @@ mod tests {
             if wide.covers(&narrow) && narrow.matches(&name) {
                 proptest::prop_assert!(wide.matches(&name), "{} covers {}, not {}", wide, narrow, name);
             }
+        }
+
+        #[test]
+        fn what_is_left_within_a_folder_matches_the_same(
+            pattern in "([ab*]{1,3}|[*][*])(/([ab*]{1,3}|[*][*])){0,4}",
+            folder in "([ab]{1,2}(/[ab]{1,2}){0,2})?",
+            name in "[ab]{1,2}(/[ab]{1,2}){0,2}",
+        ) {
+            let glob = Glob::new(&pattern);
+            let whole = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+            let is_left = glob.within(&folder).iter().any(|rest| rest.matches(&name));
+            proptest::prop_assert_eq!(is_left, glob.matches(&whole), "{} below {}: {}", glob, folder, name);
         }
 
         #[test]

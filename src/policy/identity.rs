@@ -110,6 +110,10 @@ pub const MAX_NAME: usize = 256;
 
 /// What stands before the name of a ServiceAccount (Kubernetes, `serviceaccount.MakeUsername`).
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
+/// The groups that each ServiceAccount is in; with a colon and a namespace behind the second it is that namespace's
+/// (Kubernetes, `serviceaccount.MakeGroupNames`).
+const AUTHENTICATED: &str = "system:authenticated";
+const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 
 impl User {
     /// A user of the password file. No name can be mistaken for a generated credential's, which has slashes, nor for
@@ -149,6 +153,24 @@ impl Group {
         match provider {
             Provider::Htpasswd => Err(UserError::HtpasswdGroup(beginning(name))),
             _ => Ok(Self { provider, name: checked(name)? }),
+        }
+    }
+}
+
+impl Group {
+    /// The groups that a ServiceAccount of this namespace is in.
+    pub fn all_of_service_account(namespace: &str) -> [Self; 3] {
+        [SERVICE_ACCOUNTS.to_owned(), format!("{SERVICE_ACCOUNTS}:{namespace}"), AUTHENTICATED.to_owned()]
+            .map(|name| Self { provider: Provider::Kubernetes, name })
+    }
+
+    /// Whether ServiceAccounts are in it: those of all namespaces, or of this one.
+    pub fn of_service_accounts(&self) -> Option<Option<&str>> {
+        match self.name.strip_prefix(SERVICE_ACCOUNTS) {
+            _ if self.provider != Provider::Kubernetes => None,
+            None => (self.name == AUTHENTICATED).then_some(None),
+            Some("") => Some(None),
+            Some(rest) => rest.strip_prefix(':').map(Some),
         }
     }
 }

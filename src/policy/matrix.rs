@@ -84,3 +84,46 @@ const _: () = {
         row += 1;
     }
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who may, in words. In an official Project membership gives nothing: its roles are those in the whole Registry.
+    #[rustfmt::skip]
+    const TABLE: [(&str, [&str; 4]); 10] = [
+        //                    official            Internal            Private                    Public
+        ("pull",              ["Anyone",           "User",             "Admin, Developer, Guest", "Anyone"]),
+        ("push",              ["Admin, Developer", "Admin, Developer", "Admin, Developer",        "Admin, Developer"]),
+        ("change-visibility", ["Admin",            "Admin",            "Admin",                   "Admin"]),
+        ("change-image-type", ["Admin, Developer", "Admin, Developer", "Admin, Developer",        "Admin, Developer"]),
+        ("change-description",["Admin, Developer", "Admin, Developer", "Admin, Developer",        "Admin, Developer"]),
+        ("delete-repository", ["Admin",            "Admin",            "Admin",                   "Admin"]),
+        ("view",              ["Anyone",           "User",             "Admin, Developer, Guest", "Anyone"]),
+        ("select-in-builds",  ["Anyone",           "User",             "Admin, Developer, Guest", "Anyone"]),
+        ("view-dockerfile",   ["Anyone",           "User",             "Admin, Developer, Guest", "Anyone"]),
+        ("delete",            ["Admin, Developer", "Admin, Developer", "Admin, Developer",        "Admin, Developer"]),
+    ];
+
+    fn in_words(needs: Needs) -> String {
+        let roles = [Role::Admin, Role::Developer, Role::Guest];
+        match needs {
+            Needs::Anyone => "Anyone".to_owned(),
+            Needs::User => "User".to_owned(),
+            Needs::Role(least) => {
+                let enough = roles.into_iter().filter(|role| *role >= least);
+                enough.map(Role::name).collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+
+    #[test]
+    fn every_cell_is_as_the_table_says() {
+        for (action, row) in TABLE {
+            let action = Action::from_name(action).unwrap();
+            for (kind, expected) in [Kind::Official, Kind::Internal, Kind::Private, Kind::Public].into_iter().zip(row) {
+                assert_eq!(in_words(needs(kind, action)), expected, "{} {}", kind.name(), action.name());
+            }
+        }
+    }
+}

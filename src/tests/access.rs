@@ -1,6 +1,8 @@
 //! `landfast access` as people and scripts meet it: what it prints, and its exit status.
 
-use std::path::{Path, PathBuf};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -61,9 +63,13 @@ fn manifests() -> TempDir {
 }
 
 fn access(arguments: &[&str], folders: &[&Path]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_landfast"));
     // Nothing may be asked of a cluster that this machine knows by chance.
-    command.env("KUBECONFIG", PathBuf::from("/nonexistent")).env_remove("KUBERNETES_SERVICE_HOST");
+    access_with(Path::new("/nonexistent"), arguments, folders)
+}
+
+fn access_with(kubeconfig: &Path, arguments: &[&str], folders: &[&Path]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_landfast"));
+    command.env("KUBECONFIG", kubeconfig).env_remove("KUBERNETES_SERVICE_HOST");
     command.arg("access").args(arguments).args(folders).output().unwrap()
 }
 
@@ -137,10 +143,13 @@ fn who_can_lists_everybody() {
     let (status, answer) = asked(&["who-can", "push", "team/app-1"], &manifests());
     let expected = "WHO                      ROLE       REASON
 htpasswd:alice           Developer  Member team/devs: role Developer on team/app-*
-group oidc:corp:devs     Developer  Member team/devs: role Developer on team/app-*
+group oidc:corp:devs     Developer  Member team/devs: role Developer on team/app-*; but the Registry trusts no OIDC issuer named corp
 robot team/devs/builder  Developer  Member team/devs: role Developer on team/app-*
 ";
     assert_eq!((status, answer.as_str()), (Some(0), expected));
+    // Objects are changed at the API server, not by a login at the Registry.
+    let (_, answer) = asked(&["who-can", "change-description", "team/app-1"], &manifests());
+    assert!(answer.contains("oidc:corp:devs") && !answer.contains("but"), "{answer}");
     let (_, answer) = asked(&["who-can", "pull", "team/open-1", "--output", "json"], &manifests());
     let answer: Value = serde_json::from_str(&answer).unwrap();
     let expected = serde_json::json!([{
@@ -166,6 +175,11 @@ fn what_cannot_be_found_out_is_neither_yes_nor_no() {
             "there is no Registry images/none",
         ),
         (&["who-can", "pull", "team/app", "--manifests"], &broken, "not valid YAML"),
+        (
+            &["can-i", "pull", "ghcr.io/acme/app", "--as", "anonymous", "--manifests"],
+            &there,
+            "ghcr.io is no host name of Registry images/main: it has registry.example.com, main.images.svc",
+        ),
         (&["diff"], &there, "name two folders"),
     ] {
         let output = access(arguments, &[folder.path()]);
@@ -238,6 +252,10 @@ fn what_would_not_be_accepted_is_an_error_of_the_new_manifests_alone() {
     assert!(text(&output.stdout).contains("robot team/devs/builder: credentials revoked"), "{output:?}");
     let mended = access(&["diff", "--fail-on", "none"], &[wrong.path(), manifests().path()]);
     assert_eq!((mended.status.code(), mended.stderr.len()), (Some(0), 0), "{mended:?}");
+    let known = access(&["diff", "-o", "json"], &[wrong.path(), wrong.path()]);
+    assert_eq!((known.status.code(), text(&known.stderr)), (Some(0), format!("warning: {problem}\n")));
+    let answer: Value = serde_json::from_str(&text(&known.stdout)).unwrap();
+    assert_eq!(answer, serde_json::json!({"changes": [], "whole": true, "problems": []}));
 }
 
 #[test]
@@ -262,4 +280,92 @@ fn labels_that_are_not_known_are_told() {
     let warned = text(&ask(&without).stderr);
     assert!(warned.contains("labels of namespaces are not known") && warned.contains("takes no Projects"), "{warned}");
     assert_eq!(text(&ask(&with).stderr), "");
+}
+
+/// An API server that has this Registry and these Projects, and a kubeconfig for it: the context `here` has the namespace
+/// `team`, the context `there` none.
+fn cluster(projects: &[Value]) -> TempDir {
+    let registry = serde_json::json!({
+        "apiVersion": "landfast.dev/v1alpha1", "kind": "Registry",
+        "metadata": {"name": "main", "namespace": "images", "uid": "r", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"storage": {"emptyDir": {}}, "projectNamespaces": {"from": "All"}},
+    });
+    let answers = [("/registries?", vec![registry]), ("/projects?", projects.to_vec())];
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut lines = BufReader::new(connection.try_clone().unwrap()).lines().map(Result::unwrap);
+            let Some(request) = lines.next() else { continue };
+            lines.find(String::is_empty);
+            let items = answers.iter().find(|(path, _)| request.contains(path)).map(|(_, items)| items.clone());
+            let list = serde_json::json!({
+                "apiVersion": "v1", "kind": "List", "metadata": {}, "items": items.unwrap_or_default(),
+            });
+            let body = list.to_string();
+            let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json";
+            write!(connection, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        }
+    });
+    let kubeconfig = format!(
+        "apiVersion: v1
+kind: Config
+current-context: here
+contexts:
+  - {{name: here, context: {{cluster: c, user: u, namespace: team}}}}
+  - {{name: there, context: {{cluster: c, user: u}}}}
+clusters: [{{name: c, cluster: {{server: 'http://{address}'}}}}]
+users: [{{name: u, user: {{}}}}]
+"
+    );
+    folder(&[("config", &kubeconfig)])
+}
+
+const APP: &str = "apiVersion: landfast.dev/v1alpha1
+kind: Project
+metadata: {name: app}
+spec: {registryRef: {name: main, namespace: images}}
+---
+apiVersion: landfast.dev/v1alpha1
+kind: Member
+metadata: {name: ci}
+spec: {projectRef: {name: app}, role: Guest, subjects: [{kind: Robot, name: builder}]}
+";
+
+#[test]
+fn what_is_applied_goes_where_kubectl_would_put_it() {
+    let (cluster, new) = (cluster(&[]), folder(&[("app.yaml", APP)]));
+    let kubeconfig = cluster.path().join("config");
+    let path = kubeconfig.to_str().unwrap();
+    for (kubeconfig, flags, namespace) in [
+        (kubeconfig.as_path(), &[][..], "team"),
+        (&kubeconfig, &["--context", "there"], "default"),
+        (&kubeconfig, &["-n", "prod"], "prod"),
+        (&kubeconfig, &["--context", "there", "--namespace", "prod"], "prod"),
+        (Path::new("/nonexistent"), &["--kubeconfig", path], "team"),
+        (&kubeconfig, &["-n", "images", "--registry", "main"], "images"),
+    ] {
+        let output = access_with(kubeconfig, &[&["diff", "--against-cluster"], flags].concat(), &[new.path()]);
+        let told = text(&output.stdout);
+        assert!(told.contains(&format!("robot {namespace}/ci/builder gains ")), "{flags:?}: {output:?}");
+    }
+    let unknown = access_with(&kubeconfig, &["diff", "--against-cluster", "--context", "nowhere"], &[new.path()]);
+    assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
+}
+
+#[test]
+fn a_project_whose_registry_the_cluster_does_not_have_is_told() {
+    let stray = |name: &str| {
+        serde_json::json!({
+            "apiVersion": "landfast.dev/v1alpha1", "kind": "Project",
+            "metadata": {"name": name, "namespace": "team", "uid": name},
+            "spec": {"registryRef": {"name": "nowhere", "namespace": "images"}},
+        })
+    };
+    let (cluster, new) = (cluster(&[stray("old")]), folder(&[("new.json", &stray("new").to_string())]));
+    let output = access_with(&cluster.path().join("config"), &["diff", "--against-cluster"], &[new.path()]);
+    let problem = "there is no Registry images/nowhere: create it, or correct registryRef";
+    let expected = format!("warning: Project team/old: {problem}\nProject team/new: {problem}\n");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(2), expected), "{output:?}");
 }

@@ -5,7 +5,7 @@ use landfast::policy::{Action, Group, Needs, Operation, Snapshot};
 use serde_json::{Value, json};
 
 use super::question::{Target, action, target};
-use super::{Form, Source, Where, print};
+use super::{Cluster, Form, Source, Where, print};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -26,9 +26,9 @@ pub struct Arguments {
 }
 
 /// 0 for yes, 1 for no.
-pub async fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let Source { registry, snapshot, now } = Source::open(&arguments.place).await?;
-    let Target { repository, tag } = target(&arguments.repository, &registry)?;
+pub async fn run(arguments: &Arguments, cluster: &Cluster) -> anyhow::Result<u8> {
+    let Source { registry, snapshot, now } = Source::open(&arguments.place, cluster).await?;
+    let Target { repository, tag } = target(&arguments.repository, &registry, &snapshot)?;
     let identity = identify(&snapshot, &arguments.identity, &arguments.groups)?;
     let operation = Operation { action: arguments.action, repository };
     let explanation = explain(&snapshot, &identity, &operation, now);

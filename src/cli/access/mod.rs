@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use self::source::Source;
+use self::source::{Cluster, Source};
 
 const HELP: &str = "\
 The answer is what a registry decides, from the same objects: those of the cluster that the kubeconfig names, or of a
@@ -36,6 +36,8 @@ Examples:
   landfast access can-i pull registry.example.com/team/app:v1 --as serviceaccount:prod/web --manifests deploy/
   landfast access can-i change-visibility team/app --as oidc:corp:alice --group oidc:corp:leads -o json
 
+A name that begins with a host has to begin with one of the Registry's; a port may be left out.
+
 Exit status: 0 yes, 1 no, 2 if it could not be found out.";
 
 const WHO_CAN_HELP: &str = "\
@@ -53,14 +55,17 @@ told by name.
 Examples:
   landfast access diff old/ new/                        two folders, such as a pull request's base and head
   landfast access diff --against-cluster new/           what applying the folder would change; what is not in it stays
+  landfast access diff --against-cluster -n team new/   the same as for kubectl apply -n team
   landfast access diff old/ new/ --fail-on loss -o json
 
 Exit status: 0 nothing that --fail-on names changes, 1 something does, 2 if it could not be found out, or an object of the
-new ones would not be accepted.";
+new ones would not be accepted for a reason that the old ones don't have.";
 
 #[derive(Args)]
 #[command(after_help = HELP)]
 pub struct Arguments {
+    #[command(flatten)]
+    cluster: Cluster,
     #[command(subcommand)]
     question: Question,
 }
@@ -85,7 +90,7 @@ struct Where {
     #[arg(long, value_name = "DIR")]
     manifests: Option<std::path::PathBuf>,
     /// The Registry, where there are several
-    #[arg(long, value_name = "NAMESPACE/NAME")]
+    #[arg(long, value_name = "[NAMESPACE/]NAME")]
     registry: Option<String>,
     /// Form of the answer
     #[arg(long, short, value_name = "FORM", value_enum, default_value_t = Form::Text)]
@@ -100,10 +105,11 @@ enum Form {
 
 /// Prints the answer to stdout, and everything else to stderr.
 pub async fn run(arguments: &Arguments) -> ExitCode {
+    let cluster = &arguments.cluster;
     let answered = match &arguments.question {
-        Question::CanI(arguments) => can_i::run(arguments).await,
-        Question::WhoCan(arguments) => who_can::run(arguments).await,
-        Question::Diff(arguments) => diff::run(arguments).await,
+        Question::CanI(arguments) => can_i::run(arguments, cluster).await,
+        Question::WhoCan(arguments) => who_can::run(arguments, cluster).await,
+        Question::Diff(arguments) => diff::run(arguments, cluster).await,
     };
     match answered {
         Ok(status) => ExitCode::from(status),

@@ -5,7 +5,7 @@ use landfast::policy::access::{Holder, who_can};
 use serde_json::{Value, json};
 
 use super::question::{Target, action, target};
-use super::{Form, Source, Where, print};
+use super::{Cluster, Form, Source, Where, print};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -19,9 +19,9 @@ pub struct Arguments {
     place: Where,
 }
 
-pub async fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let Source { registry, snapshot, now } = Source::open(&arguments.place).await?;
-    let Target { repository, .. } = target(&arguments.repository, &registry)?;
+pub async fn run(arguments: &Arguments, cluster: &Cluster) -> anyhow::Result<u8> {
+    let Source { registry, snapshot, now } = Source::open(&arguments.place, cluster).await?;
+    let Target { repository, .. } = target(&arguments.repository, &registry, &snapshot)?;
     if snapshot.project_of(&repository).is_none() {
         eprintln!("warning: no Project owns {repository}");
     }

@@ -1,6 +1,6 @@
 //! Naming an identity on a command line.
 
-use crate::policy::{CredentialSubject, Group, Identity, ObjectKey, Provider, Snapshot, User, UserError};
+use crate::policy::{CredentialSubject, Group, Identity, ObjectKey, Snapshot, User, UserError};
 
 /// Why a text names no identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +43,7 @@ pub fn identify(snapshot: &Snapshot, text: &str, groups: &[Group]) -> Result<Ide
     };
     let mut groups = groups.to_vec();
     if let Some((namespace, _)) = user.as_service_account() {
-        groups.extend(groups_of_service_accounts(namespace));
+        groups.extend(Group::all_of_service_account(namespace));
     }
     if let Some(group) = groups.iter().find(|group| group.provider != user.provider) {
         return Err(IdentityError::OtherProvider { group: group.clone(), user });
@@ -51,13 +51,6 @@ pub fn identify(snapshot: &Snapshot, text: &str, groups: &[Group]) -> Result<Ide
     groups.sort();
     groups.dedup();
     Ok(Identity::of(user, groups))
-}
-
-/// What the API server says of each ServiceAccount (Kubernetes, `serviceaccount.MakeGroupNames`).
-fn groups_of_service_accounts(namespace: &str) -> [Group; 3] {
-    let own = format!("system:serviceaccounts:{namespace}");
-    ["system:serviceaccounts", &own, "system:authenticated"]
-        .map(|name| Group { provider: Provider::Kubernetes, name: name.to_owned() })
 }
 
 fn is_name(text: &str) -> bool {

@@ -19,7 +19,7 @@ mod who_can;
 mod tests;
 
 pub use change::{AccessChange, Change, Revoked};
-pub use diff::diff;
+pub use diff::{Difference, diff};
 pub use explain::explain;
 pub use explanation::{Explanation, Near, Reason, Revocation, Rule, Shortfall};
 pub use given::Given;

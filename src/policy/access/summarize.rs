@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AccessChange, Change, Principal};
+use super::{AccessChange, Change, Difference, Principal};
 use crate::policy::Action;
 
 /// As many warnings as a person reads, and as long as an API server passes on whole.
@@ -15,7 +15,10 @@ const MOST_OF_PATTERN: usize = 80;
 const MOST_OF_HEAD: usize = 160;
 
 /// Says what changes: at most 8 sentences of at most 250 bytes, losses first, each with a count and the first names.
-pub fn summarize(changes: &[AccessChange]) -> Vec<String> {
+/// Where there is more than was compared the last one says so.
+pub fn summarize(difference: &Difference) -> Vec<String> {
+    let Difference { changes, is_whole } = difference;
+    let most = if *is_whole { MOST_SENTENCES } else { MOST_SENTENCES - 1 };
     let mut groups: BTreeMap<Head, Vec<&Principal>> = BTreeMap::new();
     for AccessChange { principal, change } in changes {
         groups.entry(Head::of(change)).or_default().push(principal);
@@ -23,7 +26,7 @@ pub fn summarize(changes: &[AccessChange]) -> Vec<String> {
     let mut groups: Vec<(Head, Vec<&Principal>)> = groups.into_iter().collect();
     // The sort is stable: among equals the order of the heads stays.
     groups.sort_by_key(|(head, principals)| (head.rank, std::cmp::Reverse(principals.len())));
-    let told = if groups.len() > MOST_SENTENCES { MOST_SENTENCES - 1 } else { groups.len() };
+    let told = if groups.len() > most { most - 1 } else { groups.len() };
     let mut sentences: Vec<String> =
         groups[..told].iter().map(|(head, principals)| sentence(head, principals)).collect();
     let rest = &groups[told..];
@@ -32,6 +35,9 @@ pub fn summarize(changes: &[AccessChange]) -> Vec<String> {
             rest.iter().filter(|(head, _)| head.is_loss == is_loss).map(|(_, principals)| principals.len()).sum()
         };
         sentences.push(format!("besides, {} more losses and {} more gains", count(true), count(false)));
+    }
+    if !is_whole {
+        sentences.push("there is more: so much changes that not all of it was compared".to_owned());
     }
     sentences
 }

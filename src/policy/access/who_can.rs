@@ -33,12 +33,14 @@ pub fn who_can(snapshot: &Snapshot, action: Action, repository: &RepositoryName,
         Needs::User => everybody(Principal::EveryUser),
         Needs::Role(least) => {
             let enough = |grant: &Grant| grant.holds(now) && role_in(grant, ruling.project, repository) >= Some(least);
-            with_role(snapshot, &enough, now)
+            with_role(snapshot, &enough, !action.is_about_objects(), now)
         }
     }
 }
 
-fn with_role(snapshot: &Snapshot, enough: &dyn Fn(&Grant) -> bool, now: Timestamp) -> Vec<Holder> {
+/// Objects are changed at the API server, where the Registry's logins don't matter.
+fn with_role(snapshot: &Snapshot, enough: &dyn Fn(&Grant) -> bool, needs_login: bool, now: Timestamp) -> Vec<Holder> {
+    let providers = &snapshot.registry.providers;
     let mut found: BTreeMap<Principal, Holder> = BTreeMap::new();
     let mut add = |principal: Principal, grants: &[Grant], note: String, login: Option<NoLogin>| {
         let best = grants.iter().filter(|grant| enough(grant)).max_by_key(|grant| {
@@ -51,11 +53,12 @@ fn with_role(snapshot: &Snapshot, enough: &dyn Fn(&Grant) -> bool, now: Timestam
         }
     };
     for (user, grants) in snapshot.users.iter().filter(|(_, grants)| grants.iter().any(enough)) {
-        let login = NoLogin::of_user(&snapshot.registry.providers, user);
+        let login = NoLogin::of_user(providers, user).filter(|_| needs_login);
         add(Principal::User(user.clone()), grants, String::new(), login);
     }
     for (group, grants) in snapshot.groups.iter().filter(|(_, grants)| grants.iter().any(enough)) {
-        add(Principal::Group(group.clone()), grants, String::new(), None);
+        let login = NoLogin::of_group(providers, group).filter(|_| needs_login);
+        add(Principal::Group(group.clone()), grants, String::new(), login);
     }
     for robots in snapshot.robots.values().filter(|robots| enough(&robots.grant)) {
         for robot in &robots.robots {

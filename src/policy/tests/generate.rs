@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use proptest::sample::{select, subsequence};
+use proptest::sample::{Index, select, subsequence};
 
 use crate::oci::RepositoryName;
 use crate::policy::{
@@ -21,7 +21,7 @@ pub const NOW: Timestamp = Timestamp::constant(100, 0);
 
 const PATHS: [&str; 4] = ["a", "a/b", "c", "lib"];
 const GLOBS: [&str; 6] = ["x", "x-*", "*", "**", "b/*", "y/**"];
-const WHOLE_GLOBS: [&str; 5] = ["a/x", "a/*", "**", "c/**", "a/b/x-*"];
+const WHOLE_GLOBS: [&str; 6] = ["a/x", "a/*", "a/**", "**", "c/**", "a/b/x-*"];
 const REPOSITORIES: [&str; 11] =
     ["a/x", "a/x-1", "a/z", "a/y/z", "a/b/x", "a/b/x-1", "a/b/q/r", "c/x", "c/y/z/w", "lib/x", "nowhere/x"];
 const USERS: [&str; 4] = ["htpasswd:u", "certificate:u", "oidc:corp:u", "kubernetes:system:serviceaccount:n:u"];
@@ -126,6 +126,30 @@ pub fn actions() -> impl Strategy<Value = Action> {
 }
 
 impl Everything {
+    /// The same without one of its Projects or Members, and whom that concerns.
+    pub fn without_one(&self, which: Index) -> (Self, Vec<Identity>) {
+        let mut rest = self.clone();
+        let Self { projects, members } = &mut rest;
+        let user = |name: &str| Identity::User(name.parse().unwrap());
+        let member = |group: &&str| Identity::of("htpasswd:x".parse().unwrap(), vec![group.parse().unwrap()]);
+        let all = projects.len() + members.len();
+        let whose = match (all > 0).then(|| which.index(all)) {
+            None => vec![],
+            Some(index) if index < projects.len() => {
+                projects.remove(index);
+                vec![Identity::Anonymous, user("htpasswd:x")]
+            }
+            Some(index) => {
+                // The place stays: the others keep their UIDs.
+                let MemberSpec { users, groups, robots, .. } = &mut members[index - projects.len()];
+                robots.clear();
+                let users: Vec<_> = users.drain(..).map(user).collect();
+                users.into_iter().chain(groups.drain(..).map(|group| member(&group))).collect()
+            }
+        };
+        (rest, whose)
+    }
+
     pub fn snapshot(&self) -> Snapshot {
         let accounts = ServiceAccounts { audiences: vec![], namespaces: NamespaceSet::These(["m".to_owned()].into()) };
         let certificates = ClientCertificates { certificate_authority: String::new() };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::policy::access::{AccessChange, Change, Principal, Revoked};
-use crate::policy::{PullGrant, RobotGrant, Snapshot};
+use crate::policy::{ObjectKey, PullGrant, RobotGrant, Snapshot};
 
 pub(super) fn changes(before: &Snapshot, after: &Snapshot, now: Timestamp) -> Vec<AccessChange> {
     let mut changes = Vec::new();
@@ -24,6 +24,7 @@ pub(super) fn changes(before: &Snapshot, after: &Snapshot, now: Timestamp) -> Ve
             note(principal, if is_there_again { Revoked::Remade } else { why });
         }
     }
+    let mut remade: Option<BTreeSet<&ObjectKey>> = None;
     for (uid, pull) in &before.pull_secrets {
         let later = after.pull_secrets.get(uid);
         if later == Some(pull) || is_nowhere(pull) {
@@ -31,8 +32,8 @@ pub(super) fn changes(before: &Snapshot, after: &Snapshot, now: Timestamp) -> Ve
         }
         let Some(why) = pull_revoked(pull, later) else { continue };
         let source = &pull.grant.source;
-        let is_there_again =
-            why == Revoked::Gone && after.pull_secrets.values().any(|pull| pull.grant.source == *source);
+        let sources = || after.pull_secrets.values().map(|pull| &*pull.grant.source).collect();
+        let is_there_again = why == Revoked::Gone && remade.get_or_insert_with(sources).contains(&**source);
         note(Principal::pull_secrets(source), if is_there_again { Revoked::Remade } else { why });
     }
     changes

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 use super::{includes, principal_of_credential};
+use crate::policy::access::diff::{Limits, diff_within};
 use crate::policy::access::{AccessChange, Change, Principal, diff, summarize};
-use crate::policy::tests::{NOW, actions, everything, identities};
+use crate::policy::tests::{NOW, everything, identities};
 use crate::policy::{
     Action, ClientCertificates, CredentialSubject, Decision, Glob, Grant, Group, Identity, NamespaceSet, ObjectKey,
     Operation, PolicyRule, ProjectEntry, Providers, PullGrant, RegistryFacts, RobotGrant, Role, Scope, ServiceAccounts,
@@ -15,6 +17,8 @@ use crate::policy::{
 };
 
 const PATHS: [&str; 4] = ["a", "a/b", "c", "lib"];
+/// Below a Project: what stands for itself alone, for a policy's pattern, and for one of the Project around it.
+const NAMES: [&str; 3] = ["some/thing", "y/thing", "some"];
 
 fn allows(snapshot: &Snapshot, identity: &Identity, action: Action, repository: &str) -> bool {
     let operation = Operation { action, repository: repository.parse().unwrap() };
@@ -28,14 +32,45 @@ fn is_told(
     identity: &Identity,
     action: Action,
     is_loss: bool,
-    patterns: &[&str],
+    repository: &str,
 ) -> bool {
     let whose = |principal: &Principal| snapshots.iter().any(|snapshot| includes(principal, identity, snapshot));
+    let is_there = |pattern: &str| Glob::new(pattern).matches(repository);
     changes.iter().filter(|change| whose(&change.principal)).any(|change| match &change.change {
         Change::Revoked(_) => is_loss,
-        Change::Loses { pattern, actions } => is_loss && actions.contains(&action) && patterns.contains(&&**pattern),
-        Change::Gains { pattern, actions } => !is_loss && actions.contains(&action) && patterns.contains(&&**pattern),
+        Change::Loses { pattern, actions } => is_loss && actions.contains(&action) && is_there(pattern),
+        Change::Gains { pattern, actions } => !is_loss && actions.contains(&action) && is_there(pattern),
         Change::NoLogin | Change::NewLogin | Change::Login => false,
+    })
+}
+
+/// What somebody gains or loses in some repository, and no change says.
+fn not_told(before: &Snapshot, after: &Snapshot, identity: &Identity) -> Option<String> {
+    // In the groups of one: others' changes are told of them.
+    if identity.groups().len() > 1
+        || (!identity.groups().is_empty() && before.users.contains_key(identity.user().unwrap()))
+    {
+        return None;
+    }
+    // A credential that is not valid yet is nobody's.
+    let is_new = principal_of_credential(identity, before).is_none() || before.grants_of(identity, NOW).is_none();
+    if matches!(identity, Identity::Credential(_)) && is_new {
+        return None;
+    }
+    // In which namespaces pull secrets were valid is not known of a side that could not decide it.
+    if let Identity::Credential(CredentialSubject::PullSecret { project, .. }) = &identity {
+        let is_decided = |snapshot: &Snapshot| snapshot.pull_secrets.get(project).map(|pull| pull.namespaces.is_some());
+        if is_decided(before).zip(is_decided(after)).is_some_and(|(before, after)| before != after) {
+            return None;
+        }
+    }
+    let changes = diff(before, after, NOW).changes;
+    let repositories = PATHS.iter().flat_map(|path| NAMES.iter().map(move |name| format!("{path}/{name}")));
+    let mut places = repositories.flat_map(|repository| Action::ALL.map(|action| (repository.clone(), action)));
+    places.find_map(|(repository, action)| {
+        let (had, has) = (allows(before, identity, action, &repository), allows(after, identity, action, &repository));
+        let is_missing = had != has && !is_told(&changes, [before, after], identity, action, had, &repository);
+        is_missing.then(|| format!("{identity} {} {repository}, before {had}: {changes:#?}", action.name()))
     })
 }
 
@@ -44,49 +79,31 @@ proptest! {
 
     #[test]
     fn nothing_changes_where_nothing_differs(all in everything()) {
-        prop_assert_eq!(diff(&all.snapshot(), &all.snapshot(), NOW), vec![]);
+        prop_assert_eq!(diff(&all.snapshot(), &all.snapshot(), NOW).changes, vec![]);
     }
 
-    /// What every other repository of a Project gives or takes is told, whoever it is.
+    /// What any repository gives or takes is told, whoever it is.
     #[test]
-    fn tells_what_changes_for_every_other_repository(
-        before in everything(), after in everything(), identity in identities(), action in actions(), path in 0..4usize,
-    ) {
-        let (before, after) = (before.snapshot(), after.snapshot());
-        // In the groups of one: others' changes are told of them.
-        if identity.groups().len() > 1 || (!identity.groups().is_empty() && before.users.contains_key(identity.user().unwrap())) {
-            return Ok(());
+    fn tells_what_changes_for_a_repository(before in everything(), after in everything(), identity in identities()) {
+        prop_assert_eq!(not_told(&before.snapshot(), &after.snapshot(), &identity), None);
+    }
+
+    /// The same where nothing else differs that could tell it.
+    #[test]
+    fn tells_what_one_object_changes(all in everything(), which: Index) {
+        let (without, whose) = all.without_one(which);
+        let (all, without) = (all.snapshot(), without.snapshot());
+        for identity in whose {
+            prop_assert_eq!(not_told(&all, &without, &identity), None);
+            prop_assert_eq!(not_told(&without, &all, &identity), None);
         }
-        let path = PATHS[path];
-        let repository = format!("{path}/some/thing");
-        let (had, has) = (allows(&before, &identity, action, &repository), allows(&after, &identity, action, &repository));
-        // A credential that is not valid yet is nobody's.
-        let is_new = principal_of_credential(&identity, &before).is_none() || before.grants_of(&identity, NOW).is_none();
-        if had == has || (matches!(identity, Identity::Credential(_)) && is_new) {
-            return Ok(());
-        }
-        // In which namespaces pull secrets were valid is not known of a side that could not decide it.
-        if let Identity::Credential(CredentialSubject::PullSecret { project, .. }) = &identity {
-            let is_decided = |snapshot: &Snapshot| snapshot.pull_secrets.get(project).map(|pull| pull.namespaces.is_some());
-            if is_decided(&before).zip(is_decided(&after)).is_some_and(|(before, after)| before != after) {
-                return Ok(());
-            }
-        }
-        let changes = diff(&before, &after, NOW);
-        // Where no Project has the path the one around it does.
-        let patterns: Vec<String> = PATHS.iter().filter(|other| path.starts_with(**other)).map(|path| format!("{path}/**")).collect();
-        let patterns: Vec<&str> = patterns.iter().map(String::as_str).chain(["**"]).collect();
-        prop_assert!(
-            is_told(&changes, [&before, &after], &identity, action, had, &patterns),
-            "{identity} {} {repository}, before {had}: {changes:#?}", action.name()
-        );
     }
 
     /// What is told is so: for a user, on a repository that has no wildcards in its name.
     #[test]
     fn what_is_told_is_so(before in everything(), after in everything()) {
         let (before, after) = (before.snapshot(), after.snapshot());
-        for change in diff(&before, &after, NOW) {
+        for change in diff(&before, &after, NOW).changes {
             let (pattern, actions, is_loss) = match &change.change {
                 Change::Loses { pattern, actions } => (pattern, actions, true),
                 Change::Gains { pattern, actions } => (pattern, actions, false),
@@ -122,23 +139,23 @@ proptest! {
             lines.sort();
             lines
         };
-        let there = lines(diff(&before, &after, NOW), " + ", " - ");
-        let back = lines(diff(&after, &before, NOW), " - ", " + ");
+        let there = lines(diff(&before, &after, NOW).changes, " + ", " - ");
+        let back = lines(diff(&after, &before, NOW).changes, " - ", " + ");
         prop_assert_eq!(there, back);
     }
 
     #[test]
     fn a_summary_is_short(before in everything(), after in everything()) {
-        let changes = diff(&before.snapshot(), &after.snapshot(), NOW);
-        let sentences = summarize(&changes);
+        let difference = diff(&before.snapshot(), &after.snapshot(), NOW);
+        let sentences = summarize(&difference);
         prop_assert!(sentences.len() <= 8 && sentences.iter().all(|sentence| sentence.len() <= 250));
-        prop_assert_eq!(sentences.is_empty(), changes.is_empty());
+        prop_assert_eq!(sentences.is_empty(), difference.changes.is_empty());
     }
 }
 
 /// Changes as they are told.
 fn told(before: &Snapshot, after: &Snapshot) -> Vec<String> {
-    diff(before, after, NOW).iter().map(ToString::to_string).collect()
+    diff(before, after, NOW).changes.iter().map(ToString::to_string).collect()
 }
 
 fn key(kind: &'static str, name: &str) -> ObjectKey {
@@ -227,6 +244,50 @@ fn a_role_in_the_whole_registry_is_told_as_such() {
     after.groups.insert(platform, vec![grant(None, Role::Guest, &["team/app", "other/*"])]);
     let expected = ["other/*", "team/app"].map(|pattern| format!("group oidc:corp:platform gains {READ} on {pattern}"));
     assert_eq!(told(&before, &after), expected);
+}
+
+#[test]
+fn a_role_in_the_whole_registry_counts_where_its_pattern_is_private() {
+    let mut before = team();
+    before.projects.get_mut("team").unwrap().visibility = Visibility::Public;
+    before.projects.insert("team/inner".to_owned(), ProjectEntry::new("team/inner", Visibility::Private));
+    let mut after = before.clone();
+    after.users.insert("oidc:corp:bob".parse().unwrap(), vec![grant(None, Role::Guest, &["team/**", "team/app"])]);
+    assert_eq!(told(&before, &after), [format!("oidc:corp:bob gains {READ} on team/**")]);
+    assert_eq!(told(&after, &before), [format!("oidc:corp:bob loses {READ} on team/**")]);
+}
+
+#[test]
+fn a_project_within_another_ends_what_policies_say_there() {
+    let mut before = team();
+    let open =
+        |glob| PolicyRule { visibility: Some(Visibility::Public), ..PolicyRule::new(glob, vec![Glob::new(glob)]) };
+    before.projects.get_mut("team").unwrap().policies = vec![open("*/web"), open("inner/pub"), open("other/pub")];
+    let mut after = before.clone();
+    after.projects.insert("team/inner".to_owned(), ProjectEntry::new("team/inner", Visibility::Private));
+    let expected = |verb: &str| ["pub", "web"].map(|name| format!("anyone {verb} {READ} on team/inner/{name}"));
+    let of_anyone = |changes: Vec<String>| -> Vec<_> {
+        changes.into_iter().filter(|change| change.starts_with("anyone")).collect()
+    };
+    assert_eq!(of_anyone(told(&before, &after)), expected("loses"));
+    assert_eq!(of_anyone(told(&after, &before)), expected("gains"));
+}
+
+#[test]
+fn what_is_too_much_is_told_in_part() {
+    let (before, mut after) = (team(), team());
+    for user in 0..20 {
+        let grants = vec![grant(None, Role::Guest, &["a/*", "b/*"])];
+        after.users.insert(format!("htpasswd:u{user}").parse().unwrap(), grants);
+    }
+    let within = |changes, matches| {
+        let difference = diff_within(&before, &after, NOW, Limits { changes, matches });
+        (difference.changes.len(), difference.is_whole)
+    };
+    assert_eq!(within(40, 1_000), (40, true));
+    assert_eq!(within(39, 1_000), (39, false));
+    let (told, is_whole) = within(40, 100);
+    assert!(0 < told && told < 40 && !is_whole, "{told}");
 }
 
 #[test]

@@ -1,11 +1,25 @@
 //! Sentences for a person.
 
 use crate::policy::Action;
-use crate::policy::access::{AccessChange, Change, Principal, Revoked, summarize};
+use crate::policy::access::{AccessChange, Change, Difference, Principal, Revoked};
 
 fn loses(name: &str, pattern: &str, actions: &[Action]) -> AccessChange {
     let change = Change::Loses { pattern: pattern.to_owned(), actions: actions.to_vec() };
     AccessChange { principal: Principal::User(name.parse().unwrap()), change }
+}
+
+fn summarize(changes: &[AccessChange]) -> Vec<String> {
+    crate::policy::access::summarize(&Difference { changes: changes.to_vec(), is_whole: true })
+}
+
+#[test]
+fn says_that_there_is_more_than_was_compared() {
+    let changes: Vec<_> = (0..9).map(|i| loses("htpasswd:bob", &format!("team/{i}"), &[Action::Push])).collect();
+    let sentences = crate::policy::access::summarize(&Difference { changes, is_whole: false });
+    assert_eq!(sentences.len(), 8);
+    let expected =
+        ["besides, 3 more losses and 0 more gains", "there is more: so much changes that not all of it was compared"];
+    assert_eq!(sentences[6..], expected);
 }
 
 #[test]

@@ -30,6 +30,9 @@ pub enum ManifestsError {
     Registries { directory: PathBuf, count: usize },
 }
 
+/// Where an object belongs that names no namespace, as far as no cluster says otherwise.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
 /// Names, sizes and times of the files: a change of any of them is reason to read again.
 pub(super) fn fingerprint(directory: &Path) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -81,7 +84,7 @@ fn is_manifest(path: &Path) -> bool {
 /// whole GitOps folder may be given. Namespaces are too: without a cluster they have no labels.
 pub fn read(directory: &Path) -> Result<Inputs, ManifestsError> {
     let read_error = |source| ManifestsError::Read { path: directory.to_owned(), source };
-    let objects = read_files(&files(directory).map_err(read_error)?, |_| false)?;
+    let objects = read_files(&files(directory).map_err(read_error)?, DEFAULT_NAMESPACE, |_| false)?;
     let [registry] = objects.registries.as_slice() else {
         let count = objects.registries.len();
         return Err(ManifestsError::Registries { directory: directory.to_owned(), count });
@@ -91,14 +94,18 @@ pub fn read(directory: &Path) -> Result<Inputs, ManifestsError> {
 
 /// Reads all manifests of a folder and of those below it, of however many Registries. Each object is held to the same
 /// rules. Labels of namespaces are known if the folder has Namespaces. A file that is not YAML, such as a chart's template,
-/// is an error only if it speaks of landfast.
-pub fn read_all(directory: &Path) -> Result<Objects, ManifestsError> {
+/// is an error only if it speaks of landfast. An object that names no namespace belongs into the given one.
+pub fn read_all(directory: &Path, namespace: &str) -> Result<Objects, ManifestsError> {
     let read_error = |source| ManifestsError::Read { path: directory.to_owned(), source };
-    read_files(&files_below(directory).map_err(read_error)?, |text| !text.contains(GROUP))
+    read_files(&files_below(directory).map_err(read_error)?, namespace, |text| !text.contains(GROUP))
 }
 
 /// `is_foreign` says of what can't be read whether that makes no difference.
-fn read_files(paths: &[PathBuf], is_foreign: impl Fn(&str) -> bool) -> Result<Objects, ManifestsError> {
+fn read_files(
+    paths: &[PathBuf],
+    namespace: &str,
+    is_foreign: impl Fn(&str) -> bool,
+) -> Result<Objects, ManifestsError> {
     let mut objects = Objects::default();
     for path in paths {
         let text =
@@ -111,14 +118,15 @@ fn read_files(paths: &[PathBuf], is_foreign: impl Fn(&str) -> bool) -> Result<Ob
             Err(source) => return Err(ManifestsError::Yaml { path: path.clone(), source: Box::new(source) }),
         };
         for document in documents.into_iter().filter(|document| !document.is_null()) {
-            add(document, &mut objects).map_err(|message| ManifestsError::Object { path: path.clone(), message })?;
+            let added = add(document, namespace, &mut objects);
+            added.map_err(|message| ManifestsError::Object { path: path.clone(), message })?;
         }
     }
     Ok(objects)
 }
 
 /// Adds what a document says, if it is about one of ours or a Namespace.
-fn add(document: Value, objects: &mut Objects) -> Result<(), String> {
+fn add(document: Value, namespace: &str, objects: &mut Objects) -> Result<(), String> {
     let version = document["apiVersion"].as_str().unwrap_or_default();
     let kind = document["kind"].as_str().unwrap_or_default().to_owned();
     if version == "v1" && kind == "Namespace" {
@@ -129,10 +137,10 @@ fn add(document: Value, objects: &mut Objects) -> Result<(), String> {
         return Ok(());
     }
     let added = match kind.as_str() {
-        "Registry" => take(document, &mut objects.registries),
-        "Project" => take(document, &mut objects.projects),
-        "RepositoryPolicy" => take(document, &mut objects.policies),
-        "Member" => take(document, &mut objects.members).and_then(|()| check_robots(objects.members.last())),
+        "Registry" => take(document, namespace, &mut objects.registries),
+        "Project" => take(document, namespace, &mut objects.projects),
+        "RepositoryPolicy" => take(document, namespace, &mut objects.policies),
+        "Member" => take(document, namespace, &mut objects.members).and_then(|()| check_robots(objects.members.last())),
         _ => Err(format!("is no kind of {GROUP}; use Registry, Project, RepositoryPolicy or Member")),
     };
     added.map_err(|message| format!("{kind}: {message}"))
@@ -156,7 +164,7 @@ fn add_namespace(document: &Value, namespaces: &mut Namespaces) {
 }
 
 /// Makes an object of a document as the API server would: namespace and UID set, rules checked.
-fn take<K>(document: Value, list: &mut Vec<Arc<K>>) -> Result<(), String>
+fn take<K>(document: Value, default_namespace: &str, list: &mut Vec<Arc<K>>) -> Result<(), String>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Serialize + JsonSchema,
 {
@@ -169,7 +177,7 @@ where
     }
     let metadata = object.meta_mut();
     let name = metadata.name.clone().filter(|name| !name.is_empty()).ok_or("metadata.name is missing")?;
-    let namespace = metadata.namespace.get_or_insert_with(|| "default".to_owned()).clone();
+    let namespace = metadata.namespace.get_or_insert_with(|| default_namespace.to_owned()).clone();
     for name in [&name, &namespace] {
         if !is_name(name) {
             return Err(format!("{name:?} is no name: use lower-case letters, digits, '-' and '.'"));
@@ -291,13 +299,14 @@ spec: {storage: {emptyDir: {}}, tsl: {disabled: {}}}
             std::fs::write(path, content).unwrap();
         }
         std::fs::write(folder.path().join("deep/template.yaml"), "a: {{ .Values.b }}").unwrap();
-        let objects = read_all(folder.path()).unwrap();
+        let objects = read_all(folder.path(), "team").unwrap();
         assert_eq!(objects.registries.len(), 2);
+        assert_eq!(objects.registries[0].metadata.namespace.as_deref(), Some("team"));
         let labels = &objects.namespaces.unwrap()["n"];
         assert_eq!(labels.get("team").map(String::as_str), Some("a"));
         assert_eq!(labels.get("kubernetes.io/metadata.name").map(String::as_str), Some("n"));
         std::fs::write(folder.path().join("deep/template.yaml"), "# landfast.dev\na: {{ .Values.b }}").unwrap();
-        assert!(matches!(read_all(folder.path()), Err(ManifestsError::Yaml { .. })));
+        assert!(matches!(read_all(folder.path(), "team"), Err(ManifestsError::Yaml { .. })));
         // The registry reads the folder alone, and of namespaces it knows no labels.
         let inputs = read(folder.path()).unwrap();
         assert_eq!((inputs.registry.metadata.name.as_deref(), inputs.namespaces), (Some("r"), None));

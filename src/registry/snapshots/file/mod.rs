@@ -20,7 +20,7 @@ use k8s_openapi::jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 pub use self::credentials::RobotFiles;
-pub use self::manifests::{ManifestsError, read, read_all};
+pub use self::manifests::{DEFAULT_NAMESPACE, ManifestsError, read, read_all};
 use crate::policy::{Inputs, KeyError, KeySet, Problem, compile};
 use crate::registry::auth::{Live, Published};
 
