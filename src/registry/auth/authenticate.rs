@@ -166,8 +166,9 @@ pub struct Authenticator {
 impl Authenticator {
     /// `reviewer` is asked about tokens of ServiceAccounts; without one none can log in.
     pub fn new(limits: &Limits, issuers: Arc<Issuers>, reviewer: Option<Arc<dyn TokenReviewer>>) -> Self {
-        let external = External::new(limits, issuers, reviewer);
-        Self { tokens: TokenCache::default(), logins: Logins::new(limits), external, failures: Arc::default() }
+        let failures = Arc::<Failures>::default();
+        let external = External::new(limits, issuers, reviewer, Arc::clone(&failures));
+        Self { tokens: TokenCache::default(), logins: Logins::new(limits), external, failures }
     }
 
     /// Who makes a request. Only the password of a user and the token of somebody else may take time, and only if it was

@@ -16,6 +16,7 @@ use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::Attempt;
 use crate::policy::FailureLimits;
 use crate::registry::shares::client_address;
 
@@ -53,6 +54,12 @@ impl Failures {
             (wait > 0).then_some((wait as u64).div_ceil(1000))
         };
         self.buckets(account, client, limits).into_iter().flatten().filter_map(wait).max()
+    }
+
+    /// Whether so much that is forged has come from this client that no more is borne now.
+    pub fn has_forged_too_much(&self, attempt: Attempt<'_>) -> bool {
+        let Attempt { published, client, now } = attempt;
+        self.wait(None, client, published.snapshot.registry.failures, now).is_some()
     }
 
     /// Notes a failure.

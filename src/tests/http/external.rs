@@ -564,6 +564,8 @@ mod service_accounts {
         accounts: Mutex<HashMap<String, Reviewed>>,
         asked: AtomicUsize,
         is_away: AtomicBool,
+        /// Whether it gives no answer about whom it doesn't know.
+        hangs: AtomicBool,
     }
 
     #[async_trait]
@@ -576,7 +578,11 @@ mod service_accounts {
             if self.is_away.load(Ordering::Relaxed) {
                 return Err(ReviewError("connection refused".into()));
             }
-            Ok(self.accounts.lock().unwrap().get(token).cloned())
+            let account = self.accounts.lock().unwrap().get(token).cloned();
+            if account.is_none() && self.hangs.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            Ok(account)
         }
     }
 
@@ -775,6 +781,50 @@ mod service_accounts {
         let logins = futures::future::join_all((0..300).map(|_| stage.push(&token))).await;
         assert_eq!(logins, [202; 300]);
         assert!(stage.asked() <= 8, "{}", stage.asked());
+    }
+
+    /// Tokens that look like an account's, each another one, from one address.
+    async fn show_junk(stage: &Stage, number: usize) -> Vec<u16> {
+        let junk = (0..number).map(|number| {
+            let (call, token) = (stage.registry.request("GET", "/v2/"), token(json!({"jti": number})));
+            async move { call.bearer(&token).from("192.0.2.9").send().await.status.as_u16() }
+        });
+        futures::future::join_all(junk).await
+    }
+
+    async fn show_good(stage: &Stage, address: &str) -> u16 {
+        let token = token(json!({"jti": address}));
+        stage.knows(&token, "system:serviceaccount:team:ci", AUDIENCE);
+        stage.registry.request("GET", "/v2/").bearer(&token).from(address).send().await.status.as_u16()
+    }
+
+    /// A cluster that gives no answer keeps nobody waiting for what others have asked, nor long for what he has.
+    #[rstest]
+    #[case::harmless_so_far(10_000, 2)]
+    #[case::after_much_that_was_forged(1, 1)]
+    #[tokio::test]
+    async fn junk_of_one_client_leaves_room_for_others(#[case] burst: u32, #[case] together: usize) {
+        let stage = Stage::new();
+        let mut policy = policy();
+        policy.registry.failures = FailureLimits { per_minute: 1, burst };
+        stage.registry.publish(policy);
+        assert!(show_junk(&stage, 5).await.iter().all(|status| *status == 401));
+        stage.registry.pass_time(10);
+        let before = stage.asked();
+        stage.cluster.hangs.store(true, Ordering::Relaxed);
+        let junk = Box::pin(show_junk(&stage, 20));
+        let good = Box::pin(async {
+            while stage.asked() == before {
+                tokio::task::yield_now().await;
+            }
+            show_good(&stage, "192.0.2.10").await
+        });
+        let futures::future::Either::Right((good, junk)) = futures::future::select(junk, good).await else {
+            panic!("the other one has to wait");
+        };
+        assert_eq!((good, stage.asked()), (200, before + together + 1));
+        assert_eq!(junk.await, [503; 20]);
+        assert_eq!(stage.asked(), before + 2 * together + 1, "all others have waited long enough");
     }
 
     #[tokio::test]

@@ -28,6 +28,7 @@ pub use self::service_accounts::{ReviewError, Reviewed, TokenReviewer};
 
 use self::issuers::Refusal;
 use self::service_accounts::Reviews;
+use super::failures::Failures;
 use super::logins::Logins;
 use super::turns::Turns;
 use super::{Attempt, AuthError, Caller, Published};
@@ -52,8 +53,13 @@ pub(super) struct External {
 }
 
 impl External {
-    pub fn new(limits: &Limits, issuers: Arc<Issuers>, reviewer: Option<Arc<dyn TokenReviewer>>) -> Self {
-        Self { issuers, reviews: Reviews::new(limits, reviewer), turns: Turns::new(limits, 0) }
+    pub fn new(
+        limits: &Limits,
+        issuers: Arc<Issuers>,
+        reviewer: Option<Arc<dyn TokenReviewer>>,
+        failures: Arc<Failures>,
+    ) -> Self {
+        Self { issuers, reviews: Reviews::new(limits, reviewer, failures), turns: Turns::new(limits, 0) }
     }
 
     /// The token, if it is one that somebody else has signed and the Registry trusts anybody at all.
