@@ -371,14 +371,39 @@ mod oidc {
         let stage = Stage::new().await;
         let (registry, token) = (&stage.registry, stage.token(json!({})));
         registry.publish_users(&[("carol", "secret")]);
-        // Her name is taken: whoever uses it has to know her password.
-        let reply = push(registry, &basic("carol", &token)).await.expect(401).json();
-        assert_eq!(reply["errors"][0]["message"], "user name or password is wrong, or the password has expired");
         push(registry, &basic("robot/ns/dev", &token)).await.expect(401);
         registry.by("dev", "POST", UPLOADS).send().await.expect(202);
         let access = registry.token(Some("dev"), &[PUSH]).await;
         push(registry, &format!("Bearer {access}")).await.expect(202);
         registry.request("GET", "/v2/").header("authorization", &basic("carol", "secret")).send().await.expect(200);
+    }
+
+    /// What is shown with a name that is in the password file is answered as with any other: nobody learns who is in it.
+    #[tokio::test]
+    async fn a_token_is_a_token_with_any_name() {
+        let stage = Stage::new().await;
+        let registry = &stage.registry;
+        registry.publish_users(&[("carol", "secret")]);
+        let mut policy = policy(vec![definition(&stage.issuer)]);
+        policy.registry.failures = FailureLimits { per_minute: 1, burst: 1 };
+        policy.users.insert(User::htpasswd("carol").unwrap(), vec![]);
+        registry.publish(policy);
+        let answers = async |name: &str, address: &str| {
+            let mut answers = Vec::new();
+            let forged = stage.token(json!({"aud": "other"}));
+            let tokens = [stage.token(json!({})), stage.token(json!({"sub": "bob"})), stage.token(json!({"exp": NOW}))];
+            for token in tokens.iter().chain(std::iter::repeat_n(&forged, 6)) {
+                let call = registry.request("POST", UPLOADS).header("authorization", &basic(name, token));
+                let reply = call.from(address).send().await;
+                let message = (reply.status != 202).then(|| reply.json()["errors"][0]["message"].to_string());
+                answers.push((reply.status.as_u16(), message));
+            }
+            answers
+        };
+        let (taken, free) = (answers("carol", "192.0.2.1").await, answers("dave", "192.0.2.2").await);
+        assert_eq!(taken, free);
+        assert_eq!(taken.iter().map(|(status, _)| *status).collect::<Vec<_>>(), [202, 403, 401, 401, 401, 401, 401, 401, 429]);
+        assert_eq!(taken[1].1.as_deref(), Some("\"oidc:corp:bob may not push team/app\""));
     }
 
     /// The issuer signs with a new key as soon as it has published it, again and again, while logins go on.
