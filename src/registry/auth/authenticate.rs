@@ -275,7 +275,7 @@ impl Authenticator {
     /// The token says who it is, whatever the user name.
     async fn log_in_external(&self, jwt: &Jwt<'_>, attempt: Attempt<'_>) -> Result<Caller, AuthError> {
         let caller = self.external.log_in(jwt, attempt, &self.logins).await.map_err(|error| match error {
-            AuthError::External(error) if !error.is_of_time() => self.count_forged(error.into(), attempt),
+            AuthError::External(error) if error.is_forged() => self.count_forged(error.into(), attempt),
             error => error,
         })?;
         caller.check_valid(attempt.published, attempt.now)?;

@@ -5,8 +5,8 @@
 //!   which is borne [`PER_ADDRESS`] times as many: many people may sit behind one address.
 //! - Nobody is locked out by what others do elsewhere: an account that is attacked from one network stays open to all
 //!   others. What that leaves to an attacker with many networks is bounded by how many passwords are checked at a time.
-//! - Only wrong passwords and forged tokens count, each for itself. What has expired or was revoked is shown by
-//!   well-behaved clients too.
+//! - Only wrong passwords count, and tokens that are forged or for somebody else, each for itself. What has expired or was
+//!   revoked, and what is genuine and not enough, is shown by well-behaved clients too.
 //! - The memory is bounded: the accounts with the fewest recent failures are forgotten first.
 
 use std::collections::HashMap;

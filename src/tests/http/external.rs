@@ -555,6 +555,27 @@ mod oidc {
     }
 
     #[tokio::test]
+    async fn what_is_genuine_and_not_enough_keeps_its_reason_and_does_not_count() {
+        let condition = ClaimCondition { claim: "ref".to_owned(), values: vec![Glob::new("main")] };
+        let demanding = |issuer| OidcIssuer { conditions: vec![condition.clone()], username_claim: "email".to_owned(), ..issuer };
+        let stage = Stage::with(demanding).await;
+        let mut strict = policy(vec![demanding(definition(&stage.issuer))]);
+        strict.registry.failures = FailureLimits { per_minute: 1, burst: 1 };
+        stage.registry.publish(strict);
+        for (change, reason) in [
+            (json!({}), "\"ref\""),
+            (json!({"ref": "main"}), "names nobody"),
+            (json!({"ref": "main", "email": "a", "email_verified": false}), "not verified"),
+            (json!({"ref": "main", "email": "a\u{200b}"}), "can't be a name"),
+        ] {
+            for _ in 0..6 {
+                let message = stage.refused(&stage.token(change.clone())).await;
+                assert!(message.contains(reason), "{message}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn the_background_fetches_before_anybody_comes() {
         let stage = Stage::new().await;
         let shutdown = tokio_util::sync::CancellationToken::new();
