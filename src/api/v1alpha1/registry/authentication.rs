@@ -117,7 +117,8 @@ pub struct OidcIssuer {
     /// Whom a token has to be for, one of these: the claim `aud`.
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 253)))]
     pub audiences: Vec<String>,
-    /// The claim that names the user. With `email`, the claim `email_verified` must not say false.
+    /// The claim that names the user. With `email`, the claim `email_verified` must be true where a
+    /// token has it.
     #[serde(default = "sub")]
     #[schemars(length(min = 1, max = 128))]
     pub username_claim: String,
