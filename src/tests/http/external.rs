@@ -402,7 +402,10 @@ mod oidc {
         };
         let (taken, free) = (answers("carol", "192.0.2.1").await, answers("dave", "192.0.2.2").await);
         assert_eq!(taken, free);
-        assert_eq!(taken.iter().map(|(status, _)| *status).collect::<Vec<_>>(), [202, 403, 401, 401, 401, 401, 401, 401, 429]);
+        assert_eq!(
+            taken.iter().map(|(status, _)| *status).collect::<Vec<_>>(),
+            [202, 403, 401, 401, 401, 401, 401, 401, 429]
+        );
         assert_eq!(taken[1].1.as_deref(), Some("\"oidc:corp:bob may not push team/app\""));
     }
 
@@ -557,7 +560,8 @@ mod oidc {
     #[tokio::test]
     async fn what_is_genuine_and_not_enough_keeps_its_reason_and_does_not_count() {
         let condition = ClaimCondition { claim: "ref".to_owned(), values: vec![Glob::new("main")] };
-        let demanding = |issuer| OidcIssuer { conditions: vec![condition.clone()], username_claim: "email".to_owned(), ..issuer };
+        let demanding =
+            |issuer| OidcIssuer { conditions: vec![condition.clone()], username_claim: "email".to_owned(), ..issuer };
         let stage = Stage::with(demanding).await;
         let mut strict = policy(vec![demanding(definition(&stage.issuer))]);
         strict.registry.failures = FailureLimits { per_minute: 1, burst: 1 };
