@@ -555,6 +555,8 @@ mod oidc {
         assert_eq!(show(&stage.token(json!({"aud": "other"}))).await, 429);
         assert_eq!(stage.issuer.fetched(), 0);
         assert_eq!(show(&stage.token(json!({}))).await, 200, "a valid one is taken all the same");
+        let unknown = Key::new("unknown", Algorithm::ES256).sign(&stage.claims(json!({})));
+        assert_eq!((show(&unknown).await, stage.issuer.fetched()), (429, 1), "nobody looks for its key");
     }
 
     #[tokio::test]

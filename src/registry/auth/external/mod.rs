@@ -50,6 +50,7 @@ pub(super) struct External {
     reviews: Reviews,
     /// For those who wait for keys.
     turns: Turns,
+    failures: Arc<Failures>,
 }
 
 impl External {
@@ -59,7 +60,8 @@ impl External {
         reviewer: Option<Arc<dyn TokenReviewer>>,
         failures: Arc<Failures>,
     ) -> Self {
-        Self { issuers, reviews: Reviews::new(limits, reviewer, failures), turns: Turns::new(limits, 0) }
+        let reviews = Reviews::new(limits, reviewer, Arc::clone(&failures));
+        Self { issuers, reviews, turns: Turns::new(limits, 0), failures }
     }
 
     /// The token, if it is one that somebody else has signed and the Registry trusts anybody at all.
@@ -101,11 +103,14 @@ impl External {
         // Keys are not fetched for what they could not save.
         let expires = claims::check(jwt, &issuer.audiences, now)?;
         let source = self.issuers.source(issuer, published.snapshot.registry.providers.issuers());
-        source.verify(jwt, now, || self.turns.place(client).ok()).await.map_err(|refusal| match refusal {
-            Refusal::Token(error) => error.into(),
-            Refusal::Busy => AuthError::Busy,
-            Refusal::Unreachable => AuthError::Unreachable { provider: Provider::Oidc(issuer.name.clone()) },
-        })?;
+        let may_fetch = !self.failures.has_forged_too_much(attempt);
+        source.verify(jwt, now, may_fetch, || self.turns.place(client).ok()).await.map_err(
+            |refusal| match refusal {
+                Refusal::Token(error) => error.into(),
+                Refusal::Busy => AuthError::Busy,
+                Refusal::Unreachable => AuthError::Unreachable { provider: Provider::Oidc(issuer.name.clone()) },
+            },
+        )?;
         let known = &published.snapshot.groups;
         let (user, groups) = claims::identify(issuer, &jwt.claims, |group| known.contains_key(group))?;
         Ok(Vouched { user, groups, expires })
