@@ -329,6 +329,25 @@ mod oidc {
         assert_eq!(stage.issuer.fetched(), 1, "they share their keys");
     }
 
+    /// A token that one definition knows does not wait for another one that can't be reached.
+    #[tokio::test]
+    async fn keys_that_are_at_hand_are_tried_first() {
+        let stage = Stage::new().await;
+        let away = Issuer::start("127.0.0.1", &[]).await;
+        let good = definition(&stage.issuer);
+        let discovery_url = Some(format!("{}/.well-known/openid-configuration", away.url));
+        let bad = OidcIssuer { name: "away".to_owned(), discovery_url, certificate_authority: Some(away.authority.clone()), ..good.clone() };
+        stage.registry.publish(policy(vec![bad.clone(), good.clone()]));
+        assert_eq!(stage.push(&stage.token(json!({}))).await, 202);
+        assert_eq!(stage.registry.issuers.is_usable(&bad), Some(false));
+        let stage = Stage { registry: Registry::new(), ..stage };
+        stage.registry.publish(policy(vec![good.clone()]));
+        assert_eq!(stage.push(&stage.token(json!({}))).await, 202);
+        stage.registry.publish(policy(vec![bad.clone(), good]));
+        assert_eq!(stage.push(&stage.token(json!({}))).await, 202);
+        assert_eq!(stage.registry.issuers.is_usable(&bad), None, "nobody has asked there");
+    }
+
     #[tokio::test]
     async fn a_token_ends_with_the_definition_of_its_issuer() {
         let stage = Stage::new().await;
@@ -704,6 +723,31 @@ mod service_accounts {
         assert_eq!(got.get("refresh_token"), None);
         push(&stage.registry, &format!("Bearer {}", got["token"].as_str().unwrap())).await.expect(202);
         assert_eq!(stage.asked(), 1, "the answer is kept");
+    }
+
+    /// The cluster may be an issuer of the Registry too, for another audience.
+    #[tokio::test]
+    async fn what_is_for_no_issuer_may_be_an_accounts() {
+        let (stage, token) = (Stage::new(), token(json!({})));
+        stage.knows(&token, "system:serviceaccount:team:ci", AUDIENCE);
+        let mut both = policy();
+        let issuer = OidcIssuer {
+            name: "cluster".to_owned(),
+            url: "https://kubernetes.default.svc".to_owned(),
+            discovery_url: None,
+            certificate_authority: None,
+            audiences: vec!["other".to_owned()],
+            username_claim: "sub".to_owned(),
+            groups_claim: None,
+            conditions: vec![],
+        };
+        let accounts = both.registry.providers.service_accounts().cloned();
+        both.registry.providers = Providers::new(vec![issuer], accounts, None);
+        stage.registry.publish(both);
+        assert_eq!(stage.push(&token).await, 202);
+        let person = super::service_accounts::token(json!({"sub": "alice"}));
+        let message = refused(&stage.registry, &person).await;
+        assert_eq!(message, "the token is for somebody else: get one with the audience other");
     }
 
     #[tokio::test]

@@ -78,12 +78,15 @@ impl External {
         Ok(Caller::Known { identity: Identity::of(user, groups), expires: Some(expires), stamp })
     }
 
-    /// Several issuers of the Registry may be the same one with other demands: the first that the token fits lets in.
+    /// Several issuers of the Registry may be the same one with other demands: the first that the token fits lets in. One
+    /// that can't be reached keeps nobody waiting whom another one knows. What is for none of them may be a ServiceAccount's.
     async fn verify(&self, jwt: &Jwt<'_>, attempt: Attempt<'_>, logins: &Logins) -> Result<Vouched, AuthError> {
         let providers = &attempt.published.snapshot.registry.providers;
         let url = jwt.text_claim("iss");
         let mut refusal = None;
-        for issuer in providers.issuers().iter().filter(|issuer| Some(&*issuer.url) == url) {
+        let mut issuers: Vec<_> = providers.issuers().iter().filter(|issuer| Some(&*issuer.url) == url).collect();
+        issuers.sort_by_cached_key(|issuer| !self.issuers.has_keys(issuer, attempt.now));
+        for issuer in issuers {
             match self.verify_by(issuer, jwt, attempt).await {
                 Ok(vouched) => return Ok(vouched),
                 // That the token is for somebody else says least.
@@ -92,9 +95,15 @@ impl External {
             }
         }
         match (refusal, providers.service_accounts()) {
-            (Some(error), _) => Err(error),
-            (None, Some(accounts)) => self.reviews.verify(jwt, accounts, attempt, logins).await,
             (None, None) => Err(ExternalTokenError::Issuer.into()),
+            (None, Some(accounts)) => self.reviews.verify(jwt, accounts, attempt, logins).await,
+            (Some(error @ AuthError::External(ExternalTokenError::Audience(_))), Some(accounts)) => {
+                match self.reviews.verify(jwt, accounts, attempt, logins).await {
+                    Err(AuthError::External(ExternalTokenError::Issuer)) => Err(error),
+                    other => other,
+                }
+            }
+            (Some(error), _) => Err(error),
         }
     }
 
