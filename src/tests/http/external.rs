@@ -141,6 +141,9 @@ mod oidc {
         let got = registry.request("GET", &target).header("authorization", &basic("oidc", &token)).send().await;
         let got = got.expect(200).json();
         assert_eq!(got["scope"], PUSH);
+        let by_bearer = registry.request("GET", &target).bearer(&token).send().await.expect(401).json();
+        let message = by_bearer["errors"][0]["message"].as_str().unwrap();
+        assert!(message.contains("as the password"), "{message}");
         push(registry, &format!("Bearer {}", got["token"].as_str().unwrap())).await.expect(202);
         let form = format!(
             "grant_type=password&username=x&password={token}&access_type=offline&scope=repository%3Ateam%2Fapp%3Apush"
@@ -174,7 +177,7 @@ mod oidc {
     #[case::no_issuer(json!({"iss": null}), "the token is of an issuer that this registry does not trust")]
     #[case::other_audience(json!({"aud": "api"}), "the token is for somebody else: get one with the audience registry.example")]
     #[case::no_audience(json!({"aud": null}), "the token is for somebody else: get one with the audience registry.example")]
-    #[case::several_audiences(json!({"aud": [AUDIENCE, "api"]}), "the token was given to somebody else than this registry (azp)")]
+    #[case::several_audiences(json!({"aud": [AUDIENCE, "api"]}), "the token is for several audiences and was not given to this registry (azp): get one for this registry's audience alone")]
     #[case::expired(json!({"exp": NOW}), "the token has expired; get a new one")]
     #[case::no_end(json!({"exp": null}), "the token says no time at which it ends (exp)")]
     #[case::not_yet(json!({"nbf": NOW + 61}), "the token is not valid yet: compare the clocks of its issuer and of this registry")]
