@@ -339,7 +339,12 @@ mod oidc {
         let away = Issuer::start("127.0.0.1", &[]).await;
         let good = definition(&stage.issuer);
         let discovery_url = Some(format!("{}/.well-known/openid-configuration", away.url));
-        let bad = OidcIssuer { name: "away".to_owned(), discovery_url, certificate_authority: Some(away.authority.clone()), ..good.clone() };
+        let bad = OidcIssuer {
+            name: "away".to_owned(),
+            discovery_url,
+            certificate_authority: Some(away.authority.clone()),
+            ..good.clone()
+        };
         stage.registry.publish(policy(vec![bad.clone(), good.clone()]));
         assert_eq!(stage.push(&stage.token(json!({}))).await, 202);
         assert_eq!(stage.registry.issuers.is_usable(&bad), Some(false));

@@ -15,7 +15,9 @@ pub enum ExternalTokenError {
     NotYet,
     #[error("the token is for somebody else: get one with the audience {}", .0.join(" or "))]
     Audience(Vec<String>),
-    #[error("the token is for several audiences and was not given to this registry (azp): get one for this registry's audience alone")]
+    #[error(
+        "the token is for several audiences and was not given to this registry (azp): get one for this registry's audience alone"
+    )]
     AuthorizedParty,
     #[error("a token of the type {0:?} is no login: show an ID token")]
     Type(String),
