@@ -3,6 +3,7 @@
 pub mod build;
 mod client_certificates;
 mod htpasswd;
+mod issuers;
 mod keys;
 mod pods;
 mod readiness;

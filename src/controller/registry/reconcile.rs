@@ -19,7 +19,7 @@ use super::super::finalizer;
 use super::super::status::{self, Verdict};
 use super::build::{self, Inputs, Objects, claim_name, names};
 use super::readiness::{Readiness, judge};
-use super::{client_certificates, htpasswd, keys, replicas, s3, tls};
+use super::{client_certificates, htpasswd, issuers, keys, replicas, s3, tls};
 use crate::api::v1alpha1::{ConditionType, DeletionPolicy, Registry, RegistryStatus};
 
 /// ClusterRoleBindings and a claim outlive their Registry if nobody takes care.
@@ -149,7 +149,7 @@ async fn apply_all(registry: &Registry, context: &Context, now: Timestamp) -> Re
     }
     apply.apply(&owner, config_map).await?;
     let mut problem = tls.problem.clone().or(htpasswd::problem(registry, context).await?);
-    problem = problem.or_else(|| client_certificates::problem(registry));
+    problem = problem.or_else(|| client_certificates::problem(registry)).or_else(|| issuers::problem(registry));
     problem = problem.or(s3::problem(registry, context).await?);
     match persistent_volume_claim {
         Some(claim) => drop(apply.apply(&owner, claim).await?),

@@ -166,8 +166,9 @@ pub struct Authenticator {
 impl Authenticator {
     /// `reviewer` is asked about tokens of ServiceAccounts; without one none can log in.
     pub fn new(limits: &Limits, issuers: Arc<Issuers>, reviewer: Option<Arc<dyn TokenReviewer>>) -> Self {
-        let external = External::new(limits, issuers, reviewer);
-        Self { tokens: TokenCache::default(), logins: Logins::new(limits), external, failures: Arc::default() }
+        let failures = Arc::<Failures>::default();
+        let external = External::new(limits, issuers, reviewer, Arc::clone(&failures));
+        Self { tokens: TokenCache::default(), logins: Logins::new(limits), external, failures }
     }
 
     /// Who makes a request. Only the password of a user and the token of somebody else may take time, and only if it was
@@ -204,8 +205,7 @@ impl Authenticator {
     async fn log_in(&self, username: &str, password: &str, attempt: Attempt<'_>) -> Result<Caller, AuthError> {
         let caller = if CredentialSubject::is_username(username) {
             self.log_in_with_credential(username, password, attempt)?
-        } else if attempt.published.users.stamp(username).is_some() {
-            self.log_in_user(username, password, attempt).await?
+        // Whether or not the name is one of the password file: else the answer would tell whose names are.
         } else if let Some(jwt) = self.external.read(password, attempt.published) {
             return self.log_in_external(&jwt, attempt).await;
         } else {
@@ -275,7 +275,7 @@ impl Authenticator {
     /// The token says who it is, whatever the user name.
     async fn log_in_external(&self, jwt: &Jwt<'_>, attempt: Attempt<'_>) -> Result<Caller, AuthError> {
         let caller = self.external.log_in(jwt, attempt, &self.logins).await.map_err(|error| match error {
-            AuthError::External(error) if !error.is_of_time() => self.count_forged(error.into(), attempt),
+            AuthError::External(error) if error.is_forged() => self.count_forged(error.into(), attempt),
             error => error,
         })?;
         caller.check_valid(attempt.published, attempt.now)?;

@@ -11,12 +11,14 @@
 //! - A certificate stands for somebody only if an authority in force has signed it, it is within its time, says that it is
 //!   for client authentication, and names exactly one user.
 //! - What is remembered of a verdict ends with the authorities that it was made by, and after a minute.
-//! - A chain that is kept has at most 16 KiB; with a longer one there is no connection.
+//! - A chain that is kept has at most 16 KiB and [`MAX_INTERMEDIATES`] intermediates; with a longer one there is no
+//!   connection. Which path leads to an authority is sought among all orders of the intermediates, so each more would
+//!   multiply the work that anybody can cause.
+//! - Of one connection one verdict is computed at a time.
 //! - A connection whose certificate has been refused ends with the request, so that its client may come with another one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwapOption;
 use k8s_openapi::jiff::Timestamp;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -32,6 +34,8 @@ use crate::policy::{Group, Identity, Provider, Providers, User, UserError, trust
 
 /// Bytes of a chain. It is kept as long as its connection, and anybody can show one.
 const MAX_CHAIN: usize = 16 * 1024;
+/// Certificates between a client's own and the authority.
+const MAX_INTERMEDIATES: usize = 4;
 /// Seconds after which a certificate is verified again: what has signed it may have expired.
 const VERDICT_LIFE: i64 = 60;
 
@@ -140,7 +144,7 @@ impl ClientCertVerifier for HoldsTheKey {
         _: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let length = intermediates.iter().fold(own.len(), |sum, certificate| sum.saturating_add(certificate.len()));
-        if length > MAX_CHAIN {
+        if length > MAX_CHAIN || intermediates.len() > MAX_INTERMEDIATES {
             return Err(CertificateError::ApplicationVerificationFailure.into());
         }
         Ok(ClientCertVerified::assertion())
@@ -210,7 +214,7 @@ impl Holder {
 pub struct ClientCertificate {
     /// Its own first.
     chain: Vec<CertificateDer<'static>>,
-    judged: ArcSwapOption<Judged>,
+    judged: Mutex<Option<Arc<Judged>>>,
     ending: CancellationToken,
 }
 
@@ -225,7 +229,7 @@ impl ClientCertificate {
     /// `ending` is cancelled once the connection is to end.
     pub fn new(chain: &[CertificateDer<'_>], ending: CancellationToken) -> Self {
         let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-        Self { chain, judged: ArcSwapOption::empty(), ending }
+        Self { chain, judged: Mutex::default(), ending }
     }
 
     /// Whom it stands for now. Of the groups only those that are named in the policy.
@@ -255,12 +259,14 @@ impl ClientCertificate {
         let holds = |judged: &Arc<Judged>| {
             judged.stamp == authorities.stamp && (judged.at..judged.at + VERDICT_LIFE).contains(&at)
         };
-        if let Some(judged) = self.judged.load_full().filter(holds) {
-            return judged;
+        // Held during the work: other requests on the connection need the same verdict.
+        let mut known = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(judged) = known.as_ref().filter(|judged| holds(judged)) {
+            return Arc::clone(judged);
         }
         let verdict = authorities.judge(&self.chain, now);
         let judged = Arc::new(Judged { stamp: authorities.stamp.clone(), at, verdict });
-        self.judged.store(Some(Arc::clone(&judged)));
+        *known = Some(Arc::clone(&judged));
         judged
     }
 
@@ -268,5 +274,75 @@ impl ClientCertificate {
     pub fn claimed_name(&self) -> Option<String> {
         let (_, parsed) = X509Certificate::from_der(self.chain.first()?).ok()?;
         parsed.subject().iter_common_name().next()?.as_str().ok().map(str::to_owned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Counts what it is asked.
+    #[derive(Debug, Default)]
+    struct Counting(AtomicUsize);
+
+    impl ClientCertVerifier for Counting {
+        fn root_hint_subjects(&self) -> &[DistinguishedName] {
+            &[]
+        }
+
+        fn verify_client_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: UnixTime,
+        ) -> Result<ClientCertVerified, rustls::Error> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            // Others have time to come.
+            (0..1000).for_each(|_| std::thread::yield_now());
+            Err(CertificateError::UnknownIssuer.into())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Err(rustls::Error::HandshakeNotComplete)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Err(rustls::Error::HandshakeNotComplete)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn of_many_requests_on_a_connection_one_computes_the_verdict() {
+        let counting = Arc::new(Counting::default());
+        let authorities = Authorities { stamp: "s".to_owned(), verifier: Some(Arc::clone(&counting) as _) };
+        let certificate = ClientCertificate::new(&[CertificateDer::from(vec![0])], CancellationToken::new());
+        let start = Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    start.wait();
+                    let judged = certificate.judged(&authorities, Timestamp::UNIX_EPOCH);
+                    assert_eq!(judged.verdict, Err(CertificateRefusal::Untrusted));
+                });
+            }
+        });
+        assert_eq!(counting.0.load(Ordering::Relaxed), 1);
     }
 }

@@ -10,6 +10,9 @@ pub enum AuthError {
     Required,
     #[error("the Authorization header can't be read: use Basic or Bearer credentials")]
     Header,
+    /// A token must not be good for the next one, or it would never end.
+    #[error("tokens are not taken as Bearer here: show an ID token, or a ServiceAccount's, as the password")]
+    BearerAtToken,
     /// Which of the two is wrong is not told.
     #[error("user name or password is wrong, or the password has expired")]
     Password(#[source] Option<CredentialError>),

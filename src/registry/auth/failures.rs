@@ -5,8 +5,8 @@
 //!   which is borne [`PER_ADDRESS`] times as many: many people may sit behind one address.
 //! - Nobody is locked out by what others do elsewhere: an account that is attacked from one network stays open to all
 //!   others. What that leaves to an attacker with many networks is bounded by how many passwords are checked at a time.
-//! - Only wrong passwords and forged tokens count, each for itself. What has expired or was revoked is shown by
-//!   well-behaved clients too.
+//! - Only wrong passwords count, and tokens that are forged or for somebody else, each for itself. What has expired or was
+//!   revoked, and what is genuine and not enough, is shown by well-behaved clients too.
 //! - The memory is bounded: the accounts with the fewest recent failures are forgotten first.
 
 use std::collections::HashMap;
@@ -16,6 +16,7 @@ use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::Attempt;
 use crate::policy::FailureLimits;
 use crate::registry::shares::client_address;
 
@@ -53,6 +54,12 @@ impl Failures {
             (wait > 0).then_some((wait as u64).div_ceil(1000))
         };
         self.buckets(account, client, limits).into_iter().flatten().filter_map(wait).max()
+    }
+
+    /// Whether so much that is forged has come from this client that no more is borne now.
+    pub fn has_forged_too_much(&self, attempt: Attempt<'_>) -> bool {
+        let Attempt { published, client, now } = attempt;
+        self.wait(None, client, published.snapshot.registry.failures, now).is_some()
     }
 
     /// Notes a failure.

@@ -16,7 +16,7 @@ use aws_lc_rs::hmac;
 use moka::sync::Cache;
 
 use super::AuthError;
-use super::turns::{Turn, Turns};
+use super::turns::{Company, Turn, Turns};
 use crate::config::Limits;
 use crate::policy::{CredentialClaims, Users};
 
@@ -79,7 +79,7 @@ impl Logins {
 
     /// Waits for the right to compute one password hash.
     pub async fn turn(&self, client: IpAddr) -> Result<Turn, AuthError> {
-        self.turns.take(client).await
+        self.turns.take(client, Company::Share).await
     }
 
     /// Whether this is the user's password. The turn lasts as long as the work, also if nobody waits for it any more, and

@@ -15,7 +15,7 @@ use sha2::Digest as _;
 
 use super::Published;
 use crate::oci::RepositoryName;
-use crate::policy::{CredentialError, Identity, Operation};
+use crate::policy::{CredentialError, Group, Identity, Operation, Provider};
 
 const ACCESS_TYPE: &str = "landfast-access+jwt";
 const REFRESH_TYPE: &str = "landfast-refresh+jwt";
@@ -139,14 +139,24 @@ pub struct TokenCache {
 
 impl Default for TokenCache {
     fn default() -> Self {
-        let weight = |_: &CacheKey, claims: &Arc<AccessClaims>| {
-            let actions = |access: &Access| access.actions.iter().map(|action| action.len() + 32).sum::<usize>();
-            let weight = |access: &Access| access.name.as_str().len() + 96 + actions(access);
-            let access = claims.access.iter().map(weight).sum::<usize>();
-            u32::try_from(512 + access).unwrap_or(u32::MAX)
-        };
-        Self { verified: Cache::builder().max_capacity(CACHE_BYTES).weigher(weight).build() }
+        let weigher = |_: &CacheKey, claims: &Arc<AccessClaims>| weight(claims);
+        Self { verified: Cache::builder().max_capacity(CACHE_BYTES).weigher(weigher).build() }
     }
+}
+
+/// About how many bytes the cache keeps of a token.
+fn weight(claims: &AccessClaims) -> u32 {
+    let provider = |provider: &Provider| match provider {
+        Provider::Oidc(name) => name.len() + 16,
+        Provider::Htpasswd | Provider::Certificate | Provider::Kubernetes => 0,
+    };
+    let user = claims.identity.user().map_or(0, |user| user.name.len() + provider(&user.provider));
+    let group = |group: &Group| group.name.len() + provider(&group.provider) + 64;
+    let groups = claims.identity.groups().iter().map(group).sum::<usize>();
+    let actions = |access: &Access| access.actions.iter().map(|action| action.len() + 32).sum::<usize>();
+    let access = |access: &Access| access.name.as_str().len() + 96 + actions(access);
+    let access = claims.access.iter().map(access).sum::<usize>();
+    u32::try_from(512 + user + groups + access).unwrap_or(u32::MAX)
 }
 
 impl TokenCache {
@@ -169,5 +179,32 @@ impl TokenCache {
         claims.check(published, now)?;
         self.verified.insert(key, Arc::clone(&claims));
         Ok(claims)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::User;
+
+    #[test]
+    fn a_token_weighs_what_it_says() {
+        let provider = Provider::Oidc("corp".to_owned());
+        let group = |number| Group::of(provider.clone(), &format!("{number:0>40}")).unwrap();
+        let user = User::of(provider.clone(), &"u".repeat(200)).unwrap();
+        let claims = |groups, access| AccessClaims {
+            aud: "r".to_owned(),
+            iat: 0,
+            exp: 0,
+            jti: String::new(),
+            identity: Identity::of(user.clone(), groups),
+            stamp: None,
+            access,
+        };
+        let access = Access { kind: AccessKind::Repository, name: "team/app".parse().unwrap(), actions: vec![] };
+        for claims in [claims((0..100).map(group).collect(), vec![]), claims(vec![], vec![access; 32])] {
+            let written = serde_json::to_vec(&claims).unwrap().len();
+            assert!(weight(&claims) as usize >= written, "{} {written}", weight(&claims));
+        }
     }
 }

@@ -236,8 +236,7 @@ async fn prepare(
     let shows_more = !matches!(credentials, Credentials::None) || matches!(route, Route::TokenPost);
     let certificate = certificate.filter(|_| !shows_more);
     match (&route, &credentials) {
-        // A token must not be good for the next one, or it would never end.
-        (Route::TokenGet(_) | Route::TokenPost, Credentials::Bearer(_)) => return Err(AuthError::Header.into()),
+        (Route::TokenGet(_) | Route::TokenPost, Credentials::Bearer(_)) => return Err(AuthError::BearerAtToken.into()),
         // Clients come here to learn how to log in. The catalogue would let in who shows nothing, but then a client
         // that has credentials would never be asked for them and see only what is public.
         (Route::Base | Route::Catalog(_) | Route::Repositories(_), Credentials::None) if certificate.is_none() => {

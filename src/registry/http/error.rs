@@ -234,6 +234,7 @@ fn auth_status(error: &AuthError) -> StatusCode {
     match error {
         AuthError::Required
         | AuthError::Header
+        | AuthError::BearerAtToken
         | AuthError::Password(_)
         | AuthError::Token(_)
         | AuthError::External(_)
@@ -263,7 +264,11 @@ fn auth_code(error: &AuthError) -> ErrorCode {
 fn challenge_error(error: &AuthError) -> Option<&'static str> {
     match error {
         AuthError::InsufficientScope => Some("insufficient_scope"),
-        AuthError::Header | AuthError::Token(_) | AuthError::External(_) | AuthError::Revoked => Some("invalid_token"),
+        AuthError::Header
+        | AuthError::BearerAtToken
+        | AuthError::Token(_)
+        | AuthError::External(_)
+        | AuthError::Revoked => Some("invalid_token"),
         AuthError::Required
         | AuthError::Password(_)
         | AuthError::Certificate(_)

@@ -131,7 +131,7 @@ impl HttpMetrics {
     pub(super) fn refused(&self, error: &AuthError) {
         let reason = match error {
             AuthError::Required => "anonymous",
-            AuthError::Header => "malformed",
+            AuthError::Header | AuthError::BearerAtToken => "malformed",
             AuthError::Password(_) => "password",
             AuthError::Token(_) | AuthError::External(_) => "token",
             AuthError::Unreachable { .. } => "unreachable",

@@ -18,8 +18,9 @@ use rstest::rstest;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -399,16 +400,38 @@ async fn a_chain_that_is_too_long_gets_no_connection() {
     let server = Server::trusting(&authority).await;
     let mut shown = authority.sign_for("alice");
     shown.chain = std::iter::repeat_n(shown.chain[0].clone(), 60).collect();
+    assert!(refused_in_handshake(&server, &shown).await);
+}
+
+/// All of them called the same and signed by one another's name: every order of them might be a path.
+#[tokio::test]
+async fn a_chain_with_many_intermediates_gets_no_connection() {
+    let authority = Authority::new("clients");
+    let server = Server::trusting(&authority).await;
+    let middles: Vec<_> = (0..5).map(|_| Authority::new("x")).collect();
+    let certificate = |middle: &Authority| CertificateDer::from_pem_slice(middle.pem.as_bytes()).unwrap();
+    let mut shown = Authority::new("x").sign_for("alice");
+    shown.chain.extend(middles[..4].iter().map(certificate));
+    let answer = server.ask(Some(&shown), "GET", MANIFEST).await;
+    assert!(answer.message().contains("not signed by an authority"), "{}", answer.message());
+    shown.chain.push(certificate(&middles[4]));
+    assert!(refused_in_handshake(&server, &shown).await);
+}
+
+async fn refused_in_handshake(server: &Server, shown: &Shown) -> bool {
     let stream = TcpStream::connect(server.address).await.unwrap();
     let name = ServerName::try_from("registry.example").unwrap();
-    let connected = TlsConnector::from(Client::new(Some(&shown)).config).connect(name, stream).await;
+    let connected = TlsConnector::from(Client::new(Some(shown)).config).connect(name, stream).await;
     // A client may take its side of the handshake for done before it hears of the other's.
     let mut answer = Vec::new();
     let read = match connected {
-        Ok(mut stream) => stream.read_to_end(&mut answer).await.map(drop),
+        Ok(mut stream) => {
+            let _ = stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+            stream.read_to_end(&mut answer).await.map(drop)
+        }
         Err(error) => Err(error),
     };
-    assert!(read.is_err_and(|error| error.to_string().contains("alert")) && answer.is_empty());
+    answer.is_empty() && read.is_err_and(|error| error.to_string().contains("alert"))
 }
 
 #[rstest]

@@ -141,6 +141,9 @@ mod oidc {
         let got = registry.request("GET", &target).header("authorization", &basic("oidc", &token)).send().await;
         let got = got.expect(200).json();
         assert_eq!(got["scope"], PUSH);
+        let by_bearer = registry.request("GET", &target).bearer(&token).send().await.expect(401).json();
+        let message = by_bearer["errors"][0]["message"].as_str().unwrap();
+        assert!(message.contains("as the password"), "{message}");
         push(registry, &format!("Bearer {}", got["token"].as_str().unwrap())).await.expect(202);
         let form = format!(
             "grant_type=password&username=x&password={token}&access_type=offline&scope=repository%3Ateam%2Fapp%3Apush"
@@ -174,7 +177,7 @@ mod oidc {
     #[case::no_issuer(json!({"iss": null}), "the token is of an issuer that this registry does not trust")]
     #[case::other_audience(json!({"aud": "api"}), "the token is for somebody else: get one with the audience registry.example")]
     #[case::no_audience(json!({"aud": null}), "the token is for somebody else: get one with the audience registry.example")]
-    #[case::several_audiences(json!({"aud": [AUDIENCE, "api"]}), "the token was given to somebody else than this registry (azp)")]
+    #[case::several_audiences(json!({"aud": [AUDIENCE, "api"]}), "the token is for several audiences and was not given to this registry (azp): get one for this registry's audience alone")]
     #[case::expired(json!({"exp": NOW}), "the token has expired; get a new one")]
     #[case::no_end(json!({"exp": null}), "the token says no time at which it ends (exp)")]
     #[case::not_yet(json!({"nbf": NOW + 61}), "the token is not valid yet: compare the clocks of its issuer and of this registry")]
@@ -329,6 +332,30 @@ mod oidc {
         assert_eq!(stage.issuer.fetched(), 1, "they share their keys");
     }
 
+    /// A token that one definition knows does not wait for another one that can't be reached.
+    #[tokio::test]
+    async fn keys_that_are_at_hand_are_tried_first() {
+        let stage = Stage::new().await;
+        let away = Issuer::start("127.0.0.1", &[]).await;
+        let good = definition(&stage.issuer);
+        let discovery_url = Some(format!("{}/.well-known/openid-configuration", away.url));
+        let bad = OidcIssuer {
+            name: "away".to_owned(),
+            discovery_url,
+            certificate_authority: Some(away.authority.clone()),
+            ..good.clone()
+        };
+        stage.registry.publish(policy(vec![bad.clone(), good.clone()]));
+        assert_eq!(stage.push(&stage.token(json!({}))).await, 202);
+        assert_eq!(stage.registry.issuers.is_usable(&bad), Some(false));
+        let stage = Stage { registry: Registry::new(), ..stage };
+        stage.registry.publish(policy(vec![good.clone()]));
+        assert_eq!(stage.push(&stage.token(json!({}))).await, 202);
+        stage.registry.publish(policy(vec![bad.clone(), good]));
+        assert_eq!(stage.push(&stage.token(json!({}))).await, 202);
+        assert_eq!(stage.registry.issuers.is_usable(&bad), None, "nobody has asked there");
+    }
+
     #[tokio::test]
     async fn a_token_ends_with_the_definition_of_its_issuer() {
         let stage = Stage::new().await;
@@ -371,14 +398,42 @@ mod oidc {
         let stage = Stage::new().await;
         let (registry, token) = (&stage.registry, stage.token(json!({})));
         registry.publish_users(&[("carol", "secret")]);
-        // Her name is taken: whoever uses it has to know her password.
-        let reply = push(registry, &basic("carol", &token)).await.expect(401).json();
-        assert_eq!(reply["errors"][0]["message"], "user name or password is wrong, or the password has expired");
         push(registry, &basic("robot/ns/dev", &token)).await.expect(401);
         registry.by("dev", "POST", UPLOADS).send().await.expect(202);
         let access = registry.token(Some("dev"), &[PUSH]).await;
         push(registry, &format!("Bearer {access}")).await.expect(202);
         registry.request("GET", "/v2/").header("authorization", &basic("carol", "secret")).send().await.expect(200);
+    }
+
+    /// What is shown with a name that is in the password file is answered as with any other: nobody learns who is in it.
+    #[tokio::test]
+    async fn a_token_is_a_token_with_any_name() {
+        let stage = Stage::new().await;
+        let registry = &stage.registry;
+        registry.publish_users(&[("carol", "secret")]);
+        let mut policy = policy(vec![definition(&stage.issuer)]);
+        policy.registry.failures = FailureLimits { per_minute: 1, burst: 1 };
+        policy.users.insert(User::htpasswd("carol").unwrap(), vec![]);
+        registry.publish(policy);
+        let answers = async |name: &str, address: &str| {
+            let mut answers = Vec::new();
+            let forged = stage.token(json!({"aud": "other"}));
+            let tokens = [stage.token(json!({})), stage.token(json!({"sub": "bob"})), stage.token(json!({"exp": NOW}))];
+            for token in tokens.iter().chain(std::iter::repeat_n(&forged, 6)) {
+                let call = registry.request("POST", UPLOADS).header("authorization", &basic(name, token));
+                let reply = call.from(address).send().await;
+                let message = (reply.status != 202).then(|| reply.json()["errors"][0]["message"].to_string());
+                answers.push((reply.status.as_u16(), message));
+            }
+            answers
+        };
+        let (taken, free) = (answers("carol", "192.0.2.1").await, answers("dave", "192.0.2.2").await);
+        assert_eq!(taken, free);
+        assert_eq!(
+            taken.iter().map(|(status, _)| *status).collect::<Vec<_>>(),
+            [202, 403, 401, 401, 401, 401, 401, 401, 429]
+        );
+        assert_eq!(taken[1].1.as_deref(), Some("\"oidc:corp:bob may not push team/app\""));
     }
 
     /// The issuer signs with a new key as soon as it has published it, again and again, while logins go on.
@@ -527,6 +582,30 @@ mod oidc {
         assert_eq!(show(&stage.token(json!({"aud": "other"}))).await, 429);
         assert_eq!(stage.issuer.fetched(), 0);
         assert_eq!(show(&stage.token(json!({}))).await, 200, "a valid one is taken all the same");
+        let unknown = Key::new("unknown", Algorithm::ES256).sign(&stage.claims(json!({})));
+        assert_eq!((show(&unknown).await, stage.issuer.fetched()), (429, 1), "nobody looks for its key");
+    }
+
+    #[tokio::test]
+    async fn what_is_genuine_and_not_enough_keeps_its_reason_and_does_not_count() {
+        let condition = ClaimCondition { claim: "ref".to_owned(), values: vec![Glob::new("main")] };
+        let demanding =
+            |issuer| OidcIssuer { conditions: vec![condition.clone()], username_claim: "email".to_owned(), ..issuer };
+        let stage = Stage::with(demanding).await;
+        let mut strict = policy(vec![demanding(definition(&stage.issuer))]);
+        strict.registry.failures = FailureLimits { per_minute: 1, burst: 1 };
+        stage.registry.publish(strict);
+        for (change, reason) in [
+            (json!({}), "\"ref\""),
+            (json!({"ref": "main"}), "names nobody"),
+            (json!({"ref": "main", "email": "a", "email_verified": false}), "not verified"),
+            (json!({"ref": "main", "email": "a\u{200b}"}), "can't be a name"),
+        ] {
+            for _ in 0..6 {
+                let message = stage.refused(&stage.token(change.clone())).await;
+                assert!(message.contains(reason), "{message}");
+            }
+        }
     }
 
     #[tokio::test]
@@ -564,6 +643,8 @@ mod service_accounts {
         accounts: Mutex<HashMap<String, Reviewed>>,
         asked: AtomicUsize,
         is_away: AtomicBool,
+        /// Whether it gives no answer about whom it doesn't know.
+        hangs: AtomicBool,
     }
 
     #[async_trait]
@@ -576,7 +657,11 @@ mod service_accounts {
             if self.is_away.load(Ordering::Relaxed) {
                 return Err(ReviewError("connection refused".into()));
             }
-            Ok(self.accounts.lock().unwrap().get(token).cloned())
+            let account = self.accounts.lock().unwrap().get(token).cloned();
+            if account.is_none() && self.hangs.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            Ok(account)
         }
     }
 
@@ -646,6 +731,31 @@ mod service_accounts {
         assert_eq!(got.get("refresh_token"), None);
         push(&stage.registry, &format!("Bearer {}", got["token"].as_str().unwrap())).await.expect(202);
         assert_eq!(stage.asked(), 1, "the answer is kept");
+    }
+
+    /// The cluster may be an issuer of the Registry too, for another audience.
+    #[tokio::test]
+    async fn what_is_for_no_issuer_may_be_an_accounts() {
+        let (stage, token) = (Stage::new(), token(json!({})));
+        stage.knows(&token, "system:serviceaccount:team:ci", AUDIENCE);
+        let mut both = policy();
+        let issuer = OidcIssuer {
+            name: "cluster".to_owned(),
+            url: "https://kubernetes.default.svc".to_owned(),
+            discovery_url: None,
+            certificate_authority: None,
+            audiences: vec!["other".to_owned()],
+            username_claim: "sub".to_owned(),
+            groups_claim: None,
+            conditions: vec![],
+        };
+        let accounts = both.registry.providers.service_accounts().cloned();
+        both.registry.providers = Providers::new(vec![issuer], accounts, None);
+        stage.registry.publish(both);
+        assert_eq!(stage.push(&token).await, 202);
+        let person = super::service_accounts::token(json!({"sub": "alice"}));
+        let message = refused(&stage.registry, &person).await;
+        assert_eq!(message, "the token is for somebody else: get one with the audience other");
     }
 
     #[tokio::test]
@@ -775,6 +885,50 @@ mod service_accounts {
         let logins = futures::future::join_all((0..300).map(|_| stage.push(&token))).await;
         assert_eq!(logins, [202; 300]);
         assert!(stage.asked() <= 8, "{}", stage.asked());
+    }
+
+    /// Tokens that look like an account's, each another one, from one address.
+    async fn show_junk(stage: &Stage, number: usize) -> Vec<u16> {
+        let junk = (0..number).map(|number| {
+            let (call, token) = (stage.registry.request("GET", "/v2/"), token(json!({"jti": number})));
+            async move { call.bearer(&token).from("192.0.2.9").send().await.status.as_u16() }
+        });
+        futures::future::join_all(junk).await
+    }
+
+    async fn show_good(stage: &Stage, address: &str) -> u16 {
+        let token = token(json!({"jti": address}));
+        stage.knows(&token, "system:serviceaccount:team:ci", AUDIENCE);
+        stage.registry.request("GET", "/v2/").bearer(&token).from(address).send().await.status.as_u16()
+    }
+
+    /// A cluster that gives no answer keeps nobody waiting for what others have asked, nor long for what he has.
+    #[rstest]
+    #[case::harmless_so_far(10_000, 2)]
+    #[case::after_much_that_was_forged(1, 1)]
+    #[tokio::test]
+    async fn junk_of_one_client_leaves_room_for_others(#[case] burst: u32, #[case] together: usize) {
+        let stage = Stage::new();
+        let mut policy = policy();
+        policy.registry.failures = FailureLimits { per_minute: 1, burst };
+        stage.registry.publish(policy);
+        assert!(show_junk(&stage, 5).await.iter().all(|status| *status == 401));
+        stage.registry.pass_time(10);
+        let before = stage.asked();
+        stage.cluster.hangs.store(true, Ordering::Relaxed);
+        let junk = Box::pin(show_junk(&stage, 20));
+        let good = Box::pin(async {
+            while stage.asked() == before {
+                tokio::task::yield_now().await;
+            }
+            show_good(&stage, "192.0.2.10").await
+        });
+        let futures::future::Either::Right((good, junk)) = futures::future::select(junk, good).await else {
+            panic!("the other one has to wait");
+        };
+        assert_eq!((good, stage.asked()), (200, before + together + 1));
+        assert_eq!(junk.await, [503; 20]);
+        assert_eq!(stage.asked(), before + 2 * together + 1, "all others have waited long enough");
     }
 
     #[tokio::test]

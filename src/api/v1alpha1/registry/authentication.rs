@@ -25,13 +25,14 @@ pub struct Authentication {
     pub htpasswd_secret_ref: Option<HtpasswdSecret>,
 
     /// Lets ServiceAccounts of the cluster in: the token, as `kubectl create token` makes it, is the password, with any user
-    /// name that is not in the password file, or a bearer token. The API server is asked about it and the answer kept for a
+    /// name but `robot/…` and `pull/…`, or a bearer token. The API server is asked about it and the answer kept for a
     /// minute at most. Members name them by the kind `ServiceAccount`. It needs a cluster. Default: none are let in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_accounts: Option<ServiceAccounts>,
 
     /// OpenID Connect issuers whose ID tokens let people and workloads in: the token is the password, with any user name
-    /// that is not in the password file, or a bearer token. It ends with what is said here about its issuer. Members name such a user `oidc:<issuer>:<user>`, a group `oidc:<issuer>:<group>`.
+    /// but `robot/…` and `pull/…`, or a bearer token. It ends with what is said here about its issuer. Members name such
+    /// a user `oidc:<issuer>:<user>`, a group `oidc:<issuer>:<group>`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -116,7 +117,8 @@ pub struct OidcIssuer {
     /// Whom a token has to be for, one of these: the claim `aud`.
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 253)))]
     pub audiences: Vec<String>,
-    /// The claim that names the user. With `email`, the claim `email_verified` must not say false.
+    /// The claim that names the user. With `email`, the claim `email_verified` must be true where a
+    /// token has it.
     #[serde(default = "sub")]
     #[schemars(length(min = 1, max = 128))]
     pub username_claim: String,

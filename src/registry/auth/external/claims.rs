@@ -64,7 +64,7 @@ pub fn identify(
     }
     let name = claims.get(&issuer.username_claim).and_then(Value::as_str);
     let name = name.ok_or_else(|| Error::Username(issuer.username_claim.clone()))?;
-    if issuer.username_claim == "email" && claims.get("email_verified").is_some_and(is_false) {
+    if issuer.username_claim == "email" && claims.get("email_verified").is_some_and(|verified| !is_true(verified)) {
         return Err(Error::Email);
     }
     let provider = Provider::Oidc(issuer.name.clone());
@@ -122,8 +122,8 @@ fn holds(condition: &ClaimCondition, claims: &Map<String, Value>) -> bool {
 }
 
 /// Some issuers write truth values as texts.
-fn is_false(value: &Value) -> bool {
-    *value == Value::Bool(false) || value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("false"))
+fn is_true(value: &Value) -> bool {
+    *value == Value::Bool(true) || value == "true"
 }
 
 /// A NumericDate (RFC 7519, section 2), which may have a fraction.
@@ -256,7 +256,12 @@ mod tests {
     #[rstest]
     #[case::said(json!(true), Ok(()))]
     #[case::denied(json!(false), Err(Error::Email))]
+    #[case::said_by_a_text(json!("true"), Ok(()))]
     #[case::denied_by_a_text(json!("False"), Err(Error::Email))]
+    #[case::number(json!(0), Err(Error::Email))]
+    #[case::nothing(Value::Null, Err(Error::Email))]
+    #[case::other_text(json!("no"), Err(Error::Email))]
+    #[case::list(json!([true]), Err(Error::Email))]
     fn an_address_has_to_be_verified(#[case] verified: Value, #[case] expected: Result<(), Error>) {
         let issuer = OidcIssuer { username_claim: "email".to_owned(), ..issuer() };
         let claims = map(json!({"sub": "1", "email": "a@example.com", "email_verified": verified}));

@@ -15,7 +15,9 @@ pub enum ExternalTokenError {
     NotYet,
     #[error("the token is for somebody else: get one with the audience {}", .0.join(" or "))]
     Audience(Vec<String>),
-    #[error("the token was given to somebody else than this registry (azp)")]
+    #[error(
+        "the token is for several audiences and was not given to this registry (azp): get one for this registry's audience alone"
+    )]
     AuthorizedParty,
     #[error("a token of the type {0:?} is no login: show an ID token")]
     Type(String),
@@ -44,8 +46,24 @@ pub enum ExternalTokenError {
 }
 
 impl ExternalTokenError {
-    /// Whether well-behaved clients show such tokens too, just because time passes.
-    pub fn is_of_time(&self) -> bool {
-        matches!(self, ExternalTokenError::Expired | ExternalTokenError::NotYet)
+    /// Whether nobody who has been given it for this registry would show it. Well-behaved clients show what has expired,
+    /// and what is genuine and not enough all the same.
+    pub fn is_forged(&self) -> bool {
+        use ExternalTokenError as Error;
+        match self {
+            Error::Issuer
+            | Error::NoExpiry
+            | Error::Audience(_)
+            | Error::AuthorizedParty
+            | Error::Type(_)
+            | Error::Algorithm
+            | Error::UnknownKey
+            | Error::Signature
+            | Error::Subject
+            | Error::Rejected => true,
+            Error::Expired | Error::NotYet => false,
+            // Found only in tokens whose signature is verified.
+            Error::Username(_) | Error::Email | Error::Name(_) | Error::Condition(_) | Error::Namespace(_) => false,
+        }
     }
 }

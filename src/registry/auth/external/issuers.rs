@@ -4,7 +4,10 @@
 //! - Keys that are older than [`FRESH`] are fetched again before they are used. While that fails they are used for at most
 //!   [`USABLE`], so that an issuer may restart; then nobody is let in by them.
 //! - A token by a key that is not known is refused only after a fetch that began when the token was there: who signs with a
-//!   new key has published it before. It may have to wait for that, for fetches begin [`INTERVAL`] apart.
+//!   new key has published it before. It may have to wait for that, for fetches begin [`INTERVAL`] apart. While fetches for
+//!   such tokens bring nothing new the time between them grows up to [`LONGEST_INTERVAL`]; who has to wait too long is told
+//!   to come again.
+//! - Clients that have shown too much that was forged cause no fetch for a key that is not known.
 //! - Of one issuer one fetch goes on at a time, and goes on when nobody waits for it any more.
 
 use std::collections::HashMap;
@@ -31,6 +34,7 @@ const FRESH: i64 = 5 * 60;
 const USABLE: i64 = 60 * 60;
 /// Between the beginnings of two fetches.
 const INTERVAL: Duration = Duration::from_secs(2);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(30);
 /// For how long somebody waits for newer keys who could do with those that are there. It is longer than [`INTERVAL`].
 const SHORT_WAIT: Duration = Duration::from_secs(3);
 /// For how long somebody waits for keys that he needs.
@@ -66,6 +70,12 @@ impl Issuers {
         let source = Arc::new(Source::new(place.clone()));
         sources.insert(place, Arc::clone(&source));
         source
+    }
+
+    /// Whether keys of an issuer are at hand, so that nobody has to wait for them.
+    pub(super) fn has_keys(&self, issuer: &OidcIssuer, now: Timestamp) -> bool {
+        let source = self.sources().get(&place(issuer)).cloned();
+        source.is_some_and(|source| source.state().keys.as_ref().is_some_and(|fetched| fetched.age(now) <= USABLE))
     }
 
     /// Whether the keys of an issuer could be fetched the last time, if it has been tried.
@@ -131,7 +141,38 @@ struct State {
     /// The number of the last fetch that has begun, and when.
     begun: u64,
     begun_at: Option<Instant>,
+    /// Whether the next fetch is for a key that is not known.
+    is_for_unknown: bool,
+    /// Until the next fetch may begin.
+    interval: Interval,
     is_failing: Option<bool>,
+}
+
+/// Time between the beginnings of two fetches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Interval(Duration);
+
+impl Default for Interval {
+    fn default() -> Self {
+        Self(INTERVAL)
+    }
+}
+
+impl Interval {
+    /// After a fetch that has or hasn't brought other keys. One that was made because keys were old says nothing of what
+    /// tokens cause.
+    fn after(self, has_news: bool, was_for_unknown: bool) -> Self {
+        match (has_news, was_for_unknown) {
+            (true, _) => Self::default(),
+            (false, true) => Self((self.0 * 2).min(LONGEST_INTERVAL)),
+            (false, false) => self,
+        }
+    }
+
+    /// When so much time has gone by since the last fetch: junk that comes seldom is no reason to be slow.
+    fn rested(self, since: Duration) -> Self {
+        if since > LONGEST_INTERVAL * 2 { Self::default() } else { self }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -153,16 +194,18 @@ impl Source {
         Self { place, state: Mutex::default(), alone: tokio::sync::Mutex::default(), ended: watch::Sender::new(0) }
     }
 
-    /// Whether the issuer has signed the token. `wait` gives a place to wait in, if there is one.
+    /// Whether the issuer has signed the token. `may_fetch`: also for a key that is not known. `wait` gives a place to wait
+    /// in, if there is one.
     pub async fn verify<P>(
         self: &Arc<Self>,
         jwt: &Jwt<'_>,
         now: Timestamp,
+        may_fetch: bool,
         wait: impl FnOnce() -> Option<P>,
     ) -> Result<(), Refusal> {
         if let Some(keys) = self.usable_keys(now).await {
             match keys.verify(jwt) {
-                Err(ExternalTokenError::UnknownKey) => {}
+                Err(ExternalTokenError::UnknownKey) if may_fetch => {}
                 verdict => return verdict.map_err(Refusal::Token),
             }
         }
@@ -174,6 +217,7 @@ impl Source {
     async fn verify_with_newer(self: &Arc<Self>, jwt: &Jwt<'_>, now: Timestamp) -> Result<(), Refusal> {
         let mut ended = self.ended.subscribe();
         let number = self.order(now);
+        self.state().is_for_unknown = true;
         let until = Instant::now() + LONG_WAIT;
         loop {
             let has_come = *ended.borrow_and_update() >= number;
@@ -237,26 +281,32 @@ impl Source {
 
     async fn fetch(self: Arc<Self>, now: Timestamp) {
         let _alone = self.alone.lock().await;
-        let begun_at = self.state().begun_at;
+        let (begun_at, interval) = {
+            let state = self.state();
+            (state.begun_at, state.interval)
+        };
         if let Some(at) = begun_at {
-            tokio::time::sleep_until(at + INTERVAL).await;
+            tokio::time::sleep_until(at + interval.rested(at.elapsed()).0).await;
         }
-        let number = {
+        let (number, is_for_unknown) = {
             let mut state = self.state();
+            state.interval = begun_at.map_or(interval, |at| interval.rested(at.elapsed()));
             (state.is_ordered, state.begun, state.begun_at) = (false, state.begun + 1, Some(Instant::now()));
-            state.begun
+            (state.begun, std::mem::take(&mut state.is_for_unknown))
         };
         let result = fetch(&self.place).await;
-        self.note(result, now);
+        self.note(result, is_for_unknown, now);
         self.ended.send_replace(number);
     }
 
-    fn note(&self, result: Result<Keys, FetchError>, now: Timestamp) {
+    fn note(&self, result: Result<Keys, FetchError>, is_for_unknown: bool, now: Timestamp) {
         let mut state = self.state();
         let before = state.is_failing.replace(result.is_err());
         let issuer = &self.place.url;
         match result {
             Ok(keys) => {
+                let has_news = state.keys.as_ref().is_none_or(|before| !before.keys.are(&keys));
+                state.interval = state.interval.after(has_news, is_for_unknown);
                 state.keys = Some(Fetched { keys: Arc::new(keys), at: now.as_second() });
                 if before != Some(false) {
                     tracing::info!(issuer, "keys of the issuer are there");
@@ -271,5 +321,40 @@ impl Source {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fetches_that_bring_nothing_become_seldom() {
+        let after = |times: usize| (0..times).fold(Interval::default(), |interval, _| interval.after(false, true));
+        let seconds: Vec<_> = (0..7).map(|times| after(times).0.as_secs()).collect();
+        assert_eq!(seconds, [2, 4, 8, 16, 30, 30, 30]);
+        assert_eq!(after(4).after(false, false), after(4), "what was old is fetched in any case");
+        assert_eq!(after(4).after(true, true), Interval::default());
+        assert_eq!(after(4).rested(LONGEST_INTERVAL * 2), after(4));
+        assert_eq!(after(4).rested(LONGEST_INTERVAL * 3), Interval::default());
+    }
+
+    /// Whether fetches for tokens become seldom, and new keys make them frequent again.
+    #[test]
+    fn what_a_fetch_brings_decides_on_the_next_one() {
+        let (url, discovery_url, certificate_authority) = (String::new(), None, None);
+        let source = Source::new(Place { url, discovery_url, certificate_authority });
+        let x = |first: char| format!("{first}{}", "A".repeat(42));
+        let keys = |names: &[char]| {
+            let key = |name: &char| serde_json::json!({"kty": "OKP", "crv": "Ed25519", "kid": name, "x": x(*name)});
+            let set = serde_json::json!({"keys": names.iter().map(key).collect::<Vec<_>>()});
+            Ok(Keys::parse(set.to_string().as_bytes()).unwrap())
+        };
+        let noted = |names: &[char], is_for_unknown| {
+            source.note(keys(names), is_for_unknown, Timestamp::UNIX_EPOCH);
+            source.state().interval.0.as_secs()
+        };
+        assert_eq!([noted(&['A', 'B'], true), noted(&['B', 'A'], true), noted(&['A', 'B'], true)], [2, 4, 8]);
+        assert_eq!([noted(&['A', 'B'], false), noted(&['A'], false)], [8, 2]);
     }
 }

@@ -3,6 +3,7 @@
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use super::ExternalTokenError as Error;
 use super::jwt::Jwt;
@@ -12,7 +13,11 @@ const MAX_KEYS: usize = 100;
 
 /// The keys that tokens of an issuer may be signed with.
 #[derive(Debug)]
-pub struct Keys(Vec<Key>);
+pub struct Keys {
+    keys: Vec<Key>,
+    /// Stands for them, in whatever order they were published.
+    mark: [u8; 32],
+}
 
 #[derive(Debug)]
 struct Key {
@@ -57,8 +62,16 @@ impl Keys {
     pub fn parse(content: &[u8]) -> Result<Self, KeysError> {
         let set: JwkSet = serde_json::from_slice(content).map_err(|_| KeysError::Malformed)?;
         let keys = set.keys.into_iter().take(MAX_KEYS);
-        let keys: Vec<_> = keys.filter_map(|key| Key::new(serde_json::from_value(key).ok()?)).collect();
-        if keys.is_empty() { Err(KeysError::Empty) } else { Ok(Self(keys)) }
+        let read = |key: Value| Some((key.to_string(), Key::new(serde_json::from_value(key).ok()?)?));
+        let (mut texts, keys): (Vec<_>, Vec<_>) = keys.filter_map(read).unzip();
+        texts.sort_unstable();
+        let mark = Sha256::digest(texts.join("\n")).into();
+        if keys.is_empty() { Err(KeysError::Empty) } else { Ok(Self { keys, mark }) }
+    }
+
+    /// Whether these are the same keys.
+    pub fn are(&self, others: &Keys) -> bool {
+        self.mark == others.mark
     }
 
     /// Whether one of the keys has signed the token. [`Error::UnknownKey`]: newer keys could tell more.
@@ -69,7 +82,7 @@ impl Keys {
         }
         let wanted = jwt.header.kid.as_deref();
         let named = |key: &&Key| wanted.is_none() || key.id.is_none() || key.id.as_deref() == wanted;
-        let fitting = self.0.iter().filter(named).filter(|key| key.algorithms.contains(&algorithm));
+        let fitting = self.keys.iter().filter(named).filter(|key| key.algorithms.contains(&algorithm));
         for key in fitting {
             let verified = jsonwebtoken::crypto::verify(jwt.signature, jwt.message.as_bytes(), &key.key, algorithm);
             if verified.unwrap_or(false) {
@@ -77,7 +90,7 @@ impl Keys {
             }
         }
         // Without a name nobody can tell a wrong signature from one by a newer key.
-        match wanted.is_some_and(|wanted| self.0.iter().any(|key| key.id.as_deref() == Some(wanted))) {
+        match wanted.is_some_and(|wanted| self.keys.iter().any(|key| key.id.as_deref() == Some(wanted))) {
             true => Err(Error::Signature),
             false => Err(Error::UnknownKey),
         }

@@ -28,6 +28,7 @@ pub use self::service_accounts::{ReviewError, Reviewed, TokenReviewer};
 
 use self::issuers::Refusal;
 use self::service_accounts::Reviews;
+use super::failures::Failures;
 use super::logins::Logins;
 use super::turns::Turns;
 use super::{Attempt, AuthError, Caller, Published};
@@ -49,11 +50,18 @@ pub(super) struct External {
     reviews: Reviews,
     /// For those who wait for keys.
     turns: Turns,
+    failures: Arc<Failures>,
 }
 
 impl External {
-    pub fn new(limits: &Limits, issuers: Arc<Issuers>, reviewer: Option<Arc<dyn TokenReviewer>>) -> Self {
-        Self { issuers, reviews: Reviews::new(limits, reviewer), turns: Turns::new(limits, 0) }
+    pub fn new(
+        limits: &Limits,
+        issuers: Arc<Issuers>,
+        reviewer: Option<Arc<dyn TokenReviewer>>,
+        failures: Arc<Failures>,
+    ) -> Self {
+        let reviews = Reviews::new(limits, reviewer, Arc::clone(&failures));
+        Self { issuers, reviews, turns: Turns::new(limits, 0), failures }
     }
 
     /// The token, if it is one that somebody else has signed and the Registry trusts anybody at all.
@@ -70,12 +78,15 @@ impl External {
         Ok(Caller::Known { identity: Identity::of(user, groups), expires: Some(expires), stamp })
     }
 
-    /// Several issuers of the Registry may be the same one with other demands: the first that the token fits lets in.
+    /// Several issuers of the Registry may be the same one with other demands: the first that the token fits lets in. One
+    /// that can't be reached keeps nobody waiting whom another one knows. What is for none of them may be a ServiceAccount's.
     async fn verify(&self, jwt: &Jwt<'_>, attempt: Attempt<'_>, logins: &Logins) -> Result<Vouched, AuthError> {
         let providers = &attempt.published.snapshot.registry.providers;
         let url = jwt.text_claim("iss");
         let mut refusal = None;
-        for issuer in providers.issuers().iter().filter(|issuer| Some(&*issuer.url) == url) {
+        let mut issuers: Vec<_> = providers.issuers().iter().filter(|issuer| Some(&*issuer.url) == url).collect();
+        issuers.sort_by_cached_key(|issuer| !self.issuers.has_keys(issuer, attempt.now));
+        for issuer in issuers {
             match self.verify_by(issuer, jwt, attempt).await {
                 Ok(vouched) => return Ok(vouched),
                 // That the token is for somebody else says least.
@@ -84,9 +95,15 @@ impl External {
             }
         }
         match (refusal, providers.service_accounts()) {
-            (Some(error), _) => Err(error),
-            (None, Some(accounts)) => self.reviews.verify(jwt, accounts, attempt, logins).await,
             (None, None) => Err(ExternalTokenError::Issuer.into()),
+            (None, Some(accounts)) => self.reviews.verify(jwt, accounts, attempt, logins).await,
+            (Some(error @ AuthError::External(ExternalTokenError::Audience(_))), Some(accounts)) => {
+                match self.reviews.verify(jwt, accounts, attempt, logins).await {
+                    Err(AuthError::External(ExternalTokenError::Issuer)) => Err(error),
+                    other => other,
+                }
+            }
+            (Some(error), _) => Err(error),
         }
     }
 
@@ -95,11 +112,14 @@ impl External {
         // Keys are not fetched for what they could not save.
         let expires = claims::check(jwt, &issuer.audiences, now)?;
         let source = self.issuers.source(issuer, published.snapshot.registry.providers.issuers());
-        source.verify(jwt, now, || self.turns.place(client).ok()).await.map_err(|refusal| match refusal {
-            Refusal::Token(error) => error.into(),
-            Refusal::Busy => AuthError::Busy,
-            Refusal::Unreachable => AuthError::Unreachable { provider: Provider::Oidc(issuer.name.clone()) },
-        })?;
+        let may_fetch = !self.failures.has_forged_too_much(attempt);
+        source.verify(jwt, now, may_fetch, || self.turns.place(client).ok()).await.map_err(
+            |refusal| match refusal {
+                Refusal::Token(error) => error.into(),
+                Refusal::Busy => AuthError::Busy,
+                Refusal::Unreachable => AuthError::Unreachable { provider: Provider::Oidc(issuer.name.clone()) },
+            },
+        )?;
         let known = &published.snapshot.groups;
         let (user, groups) = claims::identify(issuer, &jwt.claims, |group| known.contains_key(group))?;
         Ok(Vouched { user, groups, expires })

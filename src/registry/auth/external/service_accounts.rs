@@ -4,8 +4,10 @@
 //! - What doesn't look like a token of a ServiceAccount for this Registry is refused without asking.
 //! - A good answer is kept for [`KNOWN`] seconds at most and never past the token's end, a bad one for [`REFUSED`]; both
 //!   under a keyed hash of the token, and of what the Registry says about ServiceAccounts.
-//! - Few questions are asked at a time, and of many equal ones that come together only the first. Who goes away before the
-//!   answer has asked all the same.
+//! - Few questions are asked at a time, [`EACH`] of them for one client, and one for a client that has shown too much that
+//!   was forged. Of many equal ones that come together only the first is asked. Who goes away before the answer has asked
+//!   all the same.
+//! - Nobody waits longer than [`WAIT`] for his question to be asked.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -20,8 +22,9 @@ use super::jwt::Jwt;
 use super::{ExternalTokenError as Error, Vouched};
 use crate::config::Limits;
 use crate::policy::{Provider, ServiceAccounts, User};
+use crate::registry::auth::failures::Failures;
 use crate::registry::auth::logins::{LoginKey, Logins};
-use crate::registry::auth::turns::Turns;
+use crate::registry::auth::turns::{Company, Turn, Turns};
 use crate::registry::auth::{Attempt, AuthError};
 
 /// Seconds for which good and bad answers are kept.
@@ -31,6 +34,8 @@ const REFUSED: i64 = 10;
 const REMEMBERED: u64 = 10_000;
 /// Questions that are asked at a time.
 const ASKED: usize = 8;
+const EACH: usize = 2;
+const WAIT: Duration = Duration::from_secs(8);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What the name of a ServiceAccount's user begins with.
 const PREFIX: &str = "system:serviceaccount:";
@@ -63,16 +68,18 @@ pub struct Reviews {
     known: Cache<LoginKey, (Arc<Reviewed>, i64)>,
     refused: Cache<LoginKey, i64>,
     turns: Turns,
+    failures: Arc<Failures>,
     is_failing: Arc<AtomicBool>,
 }
 
 impl Reviews {
-    pub fn new(limits: &Limits, reviewer: Option<Arc<dyn TokenReviewer>>) -> Self {
+    pub fn new(limits: &Limits, reviewer: Option<Arc<dyn TokenReviewer>>, failures: Arc<Failures>) -> Self {
         Self {
             reviewer,
             known: Cache::builder().max_capacity(REMEMBERED).time_to_live(seconds(KNOWN)).build(),
             refused: Cache::builder().max_capacity(REMEMBERED).time_to_live(seconds(REFUSED)).build(),
-            turns: Turns::new(limits, ASKED),
+            turns: Turns::shared(limits, ASKED, EACH),
+            failures,
             is_failing: Arc::default(),
         }
     }
@@ -101,7 +108,7 @@ impl Reviews {
         let reviewed = match self.remembered(&key, now) {
             Some(answer) => answer?,
             None => {
-                let turn = self.turns.take(attempt.client).await?;
+                let turn = self.turn(attempt).await?;
                 match self.remembered(&key, now) {
                     Some(answer) => answer?,
                     None => {
@@ -117,6 +124,16 @@ impl Reviews {
             }
         };
         vouched(&reviewed, accounts, attempt, expiry)
+    }
+
+    /// Waits for the right to ask.
+    async fn turn(&self, attempt: Attempt<'_>) -> Result<Turn, AuthError> {
+        let company = match self.failures.has_forged_too_much(attempt) {
+            true => Company::Alone,
+            false => Company::Share,
+        };
+        let turn = tokio::time::timeout(WAIT, self.turns.take(attempt.client, company)).await;
+        turn.unwrap_or(Err(AuthError::Unreachable { provider: Provider::Kubernetes }))
     }
 
     fn remembered(&self, key: &LoginKey, now: i64) -> Option<Result<Arc<Reviewed>, AuthError>> {
