@@ -89,6 +89,8 @@ pub async fn kill(cluster: &Cluster) {
         if now != holder && !now.is_empty() { Ok(()) } else { Err(now) }
     })
     .await;
+    // The API server has a connection to the dead one, and finds that out by a request.
+    answers().await;
 }
 
 /// The pod that holds the Lease.
