@@ -107,12 +107,12 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 /// Who gains and who loses what.
 fn who_is_touched(plan: &Plan, now: Timestamp) -> Vec<String> {
     let (Some(before), Some(after)) = (&plan.before, &plan.after) else { return Vec::new() };
-    let mut changes = access::diff(&before.snapshot, &after.snapshot, now);
+    let mut difference = access::diff(&before.snapshot, &after.snapshot, now);
     if let Some(known) = &plan.known {
-        changes.retain(|change| match &change.principal {
+        difference.changes.retain(|change| match &change.principal {
             somebody @ (Principal::User(_) | Principal::Group(_) | Principal::Robot { .. }) => known.contains(somebody),
             _ => true,
         });
     }
-    access::summarize(&changes)
+    access::summarize(&difference)
 }
