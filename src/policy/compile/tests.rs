@@ -371,7 +371,7 @@ fn what_is_being_deleted_says_nothing_any_more() {
     ))
     .clone();
     for live in [true, false] {
-        let deleted = (!live).then(|| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+        let deleted = (!live).then_some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
         (policy.metadata.deletion_timestamp, member.metadata.deletion_timestamp) = (deleted.clone(), deleted);
         (inputs.policies, inputs.members) = (vec![Arc::new(policy.clone())], vec![Arc::new(member.clone())]);
         let (snapshot, problems) = compile(&inputs);
