@@ -11,7 +11,7 @@
 //!   what it lists. Only a crash can come in between.
 //! - An immutable tag that is pushed meanwhile ends the deletion, and what it points to stays whole. What went before it is
 //!   gone.
-//! - Memory is that for a page of names. Other repositories wait for a few manifests at most.
+//! - Memory is that for a page of names. Other repositories wait for the removal of a few objects at most.
 //!
 //! # In a store that others change too
 //! There is no lock. After links have been removed this process looks whether a manifest has come, puts them back then and
