@@ -121,6 +121,16 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("Registry main", "{storage: {emptyDir: {}}, hostnames: ['not a host']}", "should match"),
     (
         "Registry main",
+        "{storage: {emptyDir: {}}, authentication: {oidc: [{name: 'a:b', issuerURL: 'https://i.example', audiences: [r]}]}}",
+        "the name of an issuer has lower-case letters, digits and '-' in between",
+    ),
+    (
+        "Registry main",
+        "{storage: {emptyDir: {}}, authentication: {oidc: [{name: a, issuerURL: 'https://i.example', audiences: [r]}, {name: a, issuerURL: 'https://j.example', audiences: [r]}]}}",
+        "Duplicate value",
+    ),
+    (
+        "Registry main",
         "{storage: {emptyDir: {}}, authentication: {oidc: [{name: corp, issuerURL: 'http://i.example', audiences: [r]}]}}",
         "issuerURL must be an https:// address without user, query and fragment, exactly as the claim iss says it",
     ),

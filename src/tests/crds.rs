@@ -274,6 +274,18 @@ fn registry_storage_changes(#[case] old: &str, #[case] new: &str, #[case] expect
 
 #[rstest]
 #[case::issuer("oidc: [{name: corp, issuerURL: 'https://i.example/realm', audiences: [r]}]", "")]
+#[case::issuers(
+    "oidc: [{name: a, issuerURL: 'https://i.example', audiences: [r]}, {name: b, issuerURL: 'https://i.example', audiences: [r]}]",
+    ""
+)]
+#[case::issuers_of_one_name(
+    "oidc: [{name: a, issuerURL: 'https://i.example', audiences: [r]}, {name: a, issuerURL: 'https://j.example', audiences: [r]}]",
+    "two issuers can't have the same name"
+)]
+#[case::issuer_with_colon(
+    "oidc: [{name: 'a:b', issuerURL: 'https://i.example', audiences: [r]}]",
+    "the name of an issuer has lower-case letters"
+)]
 #[case::plain_issuer(
     "oidc: [{name: corp, issuerURL: 'http://i.example', audiences: [r]}]",
     "issuerURL must be an https:// address"

@@ -35,7 +35,11 @@ pub struct Authentication {
     /// a user `oidc:<issuer>:<user>`, a group `oidc:<issuer>:<group>`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(
+        merge_strategy = ListMerge::Map(vec!["name".into()]),
+        validation = Rule::new("self.all(issuer, self.exists_one(other, other.name == issuer.name))")
+            .message("two issuers can't have the same name: users of the one would be users of the other")
+    )]
     pub oidc: Vec<OidcIssuer>,
 
     /// Lets holders of certificates in that an authority of yours has signed. Members name such a user
@@ -88,7 +92,11 @@ pub struct ServiceAccounts {
 #[serde(rename_all = "camelCase")]
 pub struct OidcIssuer {
     /// What stands before the names of its users and groups, after `oidc:`.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+            .message("the name of an issuer has lower-case letters, digits and '-' in between")
+    )]
     pub name: String,
     /// The issuer, exactly as the claim `iss` of its tokens says it, such as `https://accounts.example.com`.
     #[serde(rename = "issuerURL")]
