@@ -29,6 +29,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::external::useful;
 use super::{AuthError, Caller, Published};
 use crate::policy::{Group, Identity, Provider, Providers, User, UserError, trust_anchors};
 
@@ -249,7 +250,8 @@ impl ClientCertificate {
         if now.as_second() > *not_after {
             return Err(CertificateRefusal::Expired);
         }
-        let known = groups.iter().filter(|group| published.snapshot.groups.contains_key(group)).cloned().collect();
+        let told = groups.iter().map(|group| group.name.as_str());
+        let known = useful(&Provider::Certificate, told, |group| published.snapshot.groups.contains_key(group));
         let identity = Identity::of(user.clone(), known);
         Ok(Caller::Known { identity, expires: Some(*not_after), stamp: Some(authorities.stamp.clone()) })
     }

@@ -73,9 +73,11 @@ pub fn identify(
     Ok((user, useful(&provider, told, knows)))
 }
 
-/// Groups that a token may carry, in number and in bytes of their names: it has to fit into a header.
+/// Groups that a token may carry, in number and in bytes that they take in it: it has to fit into a header.
 const MAX_GROUPS: usize = 100;
-const MAX_GROUP_BYTES: usize = 4096;
+const MAX_GROUP_BYTES: usize = 6 * 1024;
+/// What the claims hold of a group besides its name and its provider's.
+const FRAME: usize = r#"{"provider":{"":""},"name":""},"#.len();
 
 /// Those of the groups that are of any use, each once.
 pub fn useful<'a>(
@@ -90,8 +92,9 @@ pub fn useful<'a>(
         if groups.len() == MAX_GROUPS || groups.contains(&group) || !knows(&group) {
             continue;
         }
-        if bytes + group.name.len() <= MAX_GROUP_BYTES {
-            bytes += group.name.len();
+        let taken = group.to_string().len() + FRAME;
+        if bytes + taken <= MAX_GROUP_BYTES {
+            bytes += taken;
             groups.push(group);
         }
     }
@@ -250,7 +253,7 @@ mod tests {
         assert_eq!(names(&claims, |_| true).len(), MAX_GROUPS);
         let long: Vec<_> = (0..100).map(|number| format!("{number:0>200}")).collect();
         claims.insert("groups".to_owned(), json!(long));
-        assert_eq!(names(&claims, |_| true).len(), MAX_GROUP_BYTES / 200);
+        assert_eq!(names(&claims, |_| true).len(), MAX_GROUP_BYTES / (200 + "oidc:corp:".len() + FRAME));
     }
 
     #[rstest]

@@ -25,6 +25,7 @@ pub use self::error::ExternalTokenError;
 pub use self::issuers::Issuers;
 pub(super) use self::jwt::Jwt;
 pub use self::service_accounts::{ReviewError, Reviewed, TokenReviewer};
+pub(super) use claims::useful;
 
 use self::issuers::Refusal;
 use self::service_accounts::Reviews;
