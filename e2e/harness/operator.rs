@@ -43,14 +43,15 @@ pub async fn rolled_out() {
     answers().await;
 }
 
-/// Waits until the API server gets an answer from the admission webhook, whatever it is.
+/// Waits until the API server gets an answer from the admission webhook, whatever it is. One that says to try again is none:
+/// it is that of an operator that has just started, or of one whose pod is deleted while it still runs.
 pub async fn answers() {
     let probe = super::object("Project e2e-probe", "{registryRef: {name: nowhere}}").to_string();
     super::eventually("the admission webhook answers", async || {
         let create = ["create", "--dry-run=server", "--namespace", "default", "--filename", "-"];
         match Command::new("kubectl").args(create).input(probe.clone()).result().await {
             Ok(_) => Ok(()),
-            Err(error) if error.contains("denied the request") && !error.contains("just started") => Ok(()),
+            Err(error) if error.contains("denied the request") && !error.contains("try again") => Ok(()),
             Err(error) => Err(error),
         }
     })
