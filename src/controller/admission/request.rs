@@ -68,6 +68,13 @@ impl<K: Clone> Versions<K> {
 }
 
 impl<K> Versions<K> {
+    /// As it is to be; as it was, if it is deleted.
+    pub fn newest(&self) -> &K {
+        match self {
+            Versions::Created(object) | Versions::Updated { after: object, .. } | Versions::Deleted(object) => object,
+        }
+    }
+
     pub fn before(&self) -> Option<&K> {
         match self {
             Versions::Created(_) => None,

@@ -14,7 +14,6 @@ mod providers;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 pub use self::grants::entitled_namespaces;
@@ -97,15 +96,6 @@ pub fn compile(inputs: &Inputs) -> (Snapshot, Vec<Problem>) {
 pub enum Principal {
     User(User),
     Group(Group),
-}
-
-impl fmt::Display for Principal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Principal::User(user) => user.fmt(f),
-            Principal::Group(group) => group.fmt(f),
-        }
-    }
 }
 
 /// Whom a subject names. The API server refuses a name that is none; one that comes around it is nobody's.

@@ -36,7 +36,7 @@ pub struct Problem {
 }
 
 impl ObjectKey {
-    pub(super) fn new(kind: &'static str, metadata: &Metadata) -> Self {
+    pub fn new(kind: &'static str, metadata: &Metadata) -> Self {
         Self { kind, namespace: namespace(metadata).to_owned(), name: name(metadata).to_owned() }
     }
 }

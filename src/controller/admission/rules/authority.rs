@@ -6,6 +6,7 @@ use super::super::Requester;
 use super::Privileges;
 use super::needs::{EVERYTHING, Level, Need};
 use super::objects::Plan;
+use crate::policy::access::Principal;
 use crate::policy::{Glob, Grant, Group, Identity, Needs, ProjectEntry, Provider, Role, Scope, Snapshot, User, needs};
 
 /// The verb that makes free: on `projects` as to the Projects of a namespace, on `registries` as to a whole Registry.
@@ -28,11 +29,12 @@ fn identity_of(requester: &Requester) -> Identity {
     }
 }
 
-/// The names by which Members may name the requester.
-pub(super) fn names_of(requester: &Requester) -> Vec<String> {
+/// As whom Members may name the requester.
+pub(super) fn names_of(requester: &Requester) -> impl Iterator<Item = Principal> {
     let identity = identity_of(requester);
-    let user = identity.user().map(User::to_string);
-    user.into_iter().chain(identity.groups().iter().map(Group::to_string)).collect()
+    let user = identity.user().cloned().map(Principal::User);
+    let groups: Vec<_> = identity.groups().iter().cloned().map(Principal::Group).collect();
+    user.into_iter().chain(groups)
 }
 
 impl Authority<'_> {
@@ -79,6 +81,7 @@ impl Authority<'_> {
         let identity = identity_of(self.requester);
         let Some(grants) = snapshot.grants_of(&identity, self.now) else { return false };
         let grants: Vec<&Grant> = grants.filter(|grant| grant.holds(self.now)).collect();
+        let project = self.project();
         let all = |patterns: &[String], least: Role, until: Option<Option<Timestamp>>| {
             let long_enough = |grant: &Grant| match (grant.expires_at, until) {
                 (None, _) | (_, None) => true,
@@ -86,13 +89,13 @@ impl Authority<'_> {
             };
             !patterns.is_empty()
                 && patterns.iter().all(|pattern| {
-                    grants.iter().any(|grant| {
-                        grant.role >= least && long_enough(grant) && covers(grant, self.project(), pattern)
-                    })
+                    grants
+                        .iter()
+                        .any(|grant| grant.role >= least && long_enough(grant) && covers(grant, project, pattern))
                 })
         };
         match level {
-            Level::Matrix { action, patterns } => match self.project() {
+            Level::Matrix { action, patterns } => match project {
                 None => false,
                 Some(project) => match needs(project.kind(), *action) {
                     Needs::Role(least) => all(patterns, least, None),
@@ -101,7 +104,7 @@ impl Authority<'_> {
                 },
             },
             Level::Grant { patterns, until } => {
-                (self.plan.project.is_none() || self.project().is_some()) && all(patterns, Role::Admin, Some(*until))
+                (self.plan.project.is_none() || project.is_some()) && all(patterns, Role::Admin, Some(*until))
             }
             Level::Namespace | Level::Registry => {
                 let everything = |grant: &Grant| grant.scope == Scope::Registry && covers(grant, None, EVERYTHING);

@@ -70,20 +70,20 @@ impl Objects {
             Change::RepositoryPolicy(versions) if is_same(versions, |policy| &policy.spec) => return None,
             Change::Member(versions) if is_same(versions, |member| &member.spec) => return None,
             Change::Registry(versions) => {
-                let registry = versions.before().or(versions.after())?;
+                let registry = versions.newest();
                 (Some((namespace(registry), registry.name_any())), None, namespace(registry))
             }
             Change::Project(versions) => {
-                let project = versions.after().or(versions.before())?;
+                let project = versions.newest();
                 (Some(registry_of(project)), Some(project.name_any()), namespace(project))
             }
             Change::RepositoryPolicy(versions) => {
-                let policy = versions.after().or(versions.before())?;
+                let policy = versions.newest();
                 let (namespace, name) = (namespace(policy), policy.spec.project_ref.name.clone());
                 (self.registry_of_project(&namespace, &name), Some(name), namespace)
             }
             Change::Member(versions) => {
-                let member = versions.after().or(versions.before())?;
+                let member = versions.newest();
                 let namespace = namespace(member);
                 // In the order in which the policy looks at them, should somebody get around the rule that there is one.
                 match (&member.spec.registry_ref, &member.spec.project_ref) {
@@ -166,10 +166,10 @@ impl Objects {
         if matches!(request.change, Change::Registry(_)) {
             return objects;
         }
-        let mut names = names_of(&request.requester);
+        let mut names: HashSet<Principal> = names_of(&request.requester).collect();
         if let Change::Member(versions) = &request.change {
             for member in versions.before().into_iter().chain(versions.after()) {
-                names.extend(member.spec.subjects.iter().map(|subject| full_name(member, subject)));
+                names.extend(principals(member));
             }
         }
         let touched = match request.change {
@@ -181,7 +181,7 @@ impl Objects {
                 Some(project) => touched.contains(&project),
                 None => !touched.is_empty(),
             };
-            is_of_it || member.spec.subjects.iter().any(|subject| names.contains(&full_name(member, subject)))
+            is_of_it || principals(member).any(|principal| names.contains(&principal))
         });
         // A role in the whole Registry is about all of them.
         let Some((namespace, name)) = project else { return objects };
@@ -190,9 +190,7 @@ impl Objects {
             touched.contains(&named) || named == (namespace, name)
         });
         let path = match &request.change {
-            Change::Project(versions) => {
-                versions.after().or(versions.before()).map(|project| project.path().to_owned())
-            }
+            Change::Project(versions) => Some(versions.newest().path().to_owned()),
             _ => find(&self.projects, namespace, name).map(|project| project.path().to_owned()),
         };
         // Whether one is accepted depends on others only where their paths begin alike.
@@ -206,7 +204,7 @@ impl Objects {
     fn touched<'a>(&'a self, request: &'a Request, project: Option<(&'a str, &'a str)>) -> HashSet<(&'a str, &'a str)> {
         let mut touched: HashSet<_> = project.into_iter().collect();
         if let Change::Project(versions) = &request.change {
-            let path = versions.after().or(versions.before()).map_or("", |project| project.path());
+            let path = versions.newest().path();
             let near = self.projects.iter().filter(|other| paths_touch(other.path(), path));
             touched.extend(near.map(|other| key(&**other)));
         }
@@ -243,14 +241,6 @@ fn principals(member: &Member) -> impl Iterator<Item = Principal> {
     member.spec.subjects.iter().map(of)
 }
 
-/// A subject's name, the same for all who mean the same.
-fn full_name(member: &Member, subject: &Subject) -> String {
-    match compile::principal(member, subject) {
-        Some(principal) => principal.to_string(),
-        None => format!("robot:{}/{}/{}", namespace(member), member.name_any(), subject.name),
-    }
-}
-
 fn namespace<K: Resource>(object: &K) -> String {
     object.meta().namespace.clone().unwrap_or_default()
 }
@@ -279,8 +269,7 @@ pub(super) fn decides_its_end<K: Resource>(before: &K, after: &K) -> bool {
 
 /// Puts the object as it is to be in the place of what it is.
 fn replace<K: Resource + Clone>(objects: &mut Vec<Arc<K>>, versions: &Versions<K>, now: Timestamp) {
-    let Some(object) = versions.before().or(versions.after()) else { return };
-    objects.retain(|other| key(&**other) != key(object));
+    objects.retain(|other| key(&**other) != key(versions.newest()));
     if let Some(after) = versions.after() {
         let mut after = after.clone();
         if versions.before().is_none() {

@@ -24,7 +24,7 @@ pub(super) fn of(objects: &Objects, plan: &Plan, change: &Change) -> Verdict {
     {
         return Verdict { denial: Some(denial), warnings: Vec::new() };
     }
-    let Some(own) = key(change) else { return Verdict::default() };
+    let own = key(change);
     let known: HashSet<&ObjectKey> =
         plan.before.iter().flat_map(|before| &before.problems).map(|problem| &problem.object).collect();
     let mut verdict = Verdict::default();
@@ -70,18 +70,13 @@ fn is_deletion(change: &Change) -> bool {
     }
 }
 
-fn key(change: &Change) -> Option<ObjectKey> {
-    let (kind, metadata) = match change {
-        Change::Registry(versions) => ("Registry", &versions.after().or(versions.before())?.metadata),
-        Change::Project(versions) => ("Project", &versions.after().or(versions.before())?.metadata),
-        Change::RepositoryPolicy(versions) => ("RepositoryPolicy", &versions.after().or(versions.before())?.metadata),
-        Change::Member(versions) => ("Member", &versions.after().or(versions.before())?.metadata),
-    };
-    Some(ObjectKey {
-        kind,
-        namespace: metadata.namespace.clone().unwrap_or_default(),
-        name: metadata.name.clone().unwrap_or_default(),
-    })
+fn key(change: &Change) -> ObjectKey {
+    match change {
+        Change::Registry(versions) => ObjectKey::new("Registry", &versions.newest().metadata),
+        Change::Project(versions) => ObjectKey::new("Project", &versions.newest().metadata),
+        Change::RepositoryPolicy(versions) => ObjectKey::new("RepositoryPolicy", &versions.newest().metadata),
+        Change::Member(versions) => ObjectKey::new("Member", &versions.newest().metadata),
+    }
 }
 
 fn missing(change: &Change, plan: &Plan) -> String {
